@@ -1,0 +1,3 @@
+//! The log service: a Raft-replicated write-ahead log. It knows bytes, epochs and positions; never pages or SQL.
+
+pub mod client;

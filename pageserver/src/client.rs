@@ -1,0 +1,68 @@
+//! [`PageClient`]: page servers as compute sees them, in process or over gRPC.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use storage::{BranchId, Lsn, PageNo};
+
+/// Asks for a page as of an LSN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GetPage {
+    /// The page.
+    pub page: PageNo,
+    /// The page as of this LSN: every record with a batch end at or below it, none above.
+    pub at: Lsn,
+    /// The page is known to have no record in `(not_modified_since, at]`: the server need not wait for that
+    /// log. Equal to `at` when nothing is known.
+    pub not_modified_since: Lsn,
+}
+
+/// A page's bytes and the interval for which they hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageImage {
+    /// [`storage`]'s page, CRC filled in and checked by the receiver.
+    pub bytes: Bytes,
+    /// LSN of its last record.
+    pub page_lsn: Lsn,
+}
+
+/// Why a page was not given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// Never written as of that LSN.
+    #[error("page {page} does not exist as of {at}")]
+    NotFound { page: PageNo, at: Lsn },
+    /// History below `horizon` has been dropped.
+    #[error("page {page} as of {at} was asked for, but history before {horizon} is no longer kept")]
+    BelowHorizon { page: PageNo, at: Lsn, horizon: Lsn },
+    /// The log has not reached the server in time. Retry.
+    #[error("page {page} as of {at}: the page server has reached {reached} only")]
+    Behind { page: PageNo, at: Lsn, reached: Lsn },
+    /// XX001. Stored bytes fail their checksum or cannot be replayed.
+    #[error("page {page} is damaged: {reason}")]
+    Damaged { page: PageNo, reason: String },
+    /// Retry, here or elsewhere.
+    #[error("page server unavailable: {reason}")]
+    Unavailable { reason: String },
+}
+
+/// Where a branch's pages have got to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageServerStatus {
+    /// Log received and applied to memory.
+    pub ingested_lsn: Lsn,
+    /// Everything below is in layers named by the manifest.
+    pub durable_lsn: Lsn,
+    /// Oldest LSN that can be read.
+    pub horizon_lsn: Lsn,
+    /// Layers in the manifest.
+    pub layers: u64,
+}
+
+/// Page servers of a branch.
+#[async_trait]
+pub trait PageClient: Send + Sync {
+    /// Answers every request, in order, each with its own status.
+    async fn get_pages(&self, branch: BranchId, requests: &[GetPage]) -> Vec<Result<PageImage, PageError>>;
+    /// Progress.
+    async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError>;
+}

@@ -1,0 +1,12 @@
+//! SQL: types and functions, catalog, binder, planner and the row engine.
+//!
+//! Data flows one way: text → [`parser`] → [`binder`] → [`planner`] → [`plan`] → [`executor`] → [`store`].
+//! Nothing here opens a socket or knows of logs and page servers.
+
+pub mod catalog;
+pub mod error;
+pub mod functions;
+pub mod interrupt;
+pub mod plan;
+pub mod store;
+pub mod types;

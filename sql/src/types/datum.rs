@@ -1,0 +1,93 @@
+//! [`Datum`]: one SQL value in memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::DataType;
+use super::numeric::Numeric;
+
+/// A value. Which [`DataType`] it has is known from the plan; the variant tells its representation.
+#[derive(Clone, Debug, Default)]
+pub enum Datum {
+    /// SQL NULL, of any type.
+    #[default]
+    Null,
+    /// bool
+    Bool(bool),
+    /// int2
+    Int2(i16),
+    /// int4
+    Int4(i32),
+    /// int8
+    Int8(i64),
+    /// float4
+    Float4(f32),
+    /// float8
+    Float8(f64),
+    /// numeric, exact, of any precision and scale
+    Numeric(Numeric),
+    /// text, varchar, char(n) (padded as stored), name, "char", unknown
+    Text(Arc<str>),
+    /// bytea
+    Bytea(Bytes),
+    /// date: days since 2000-01-01; `i32::MIN` and `i32::MAX` are the infinities
+    Date(i32),
+    /// time: microseconds since midnight
+    Time(i64),
+    /// timestamp: microseconds since 2000-01-01; `i64::MIN` and `i64::MAX` are the infinities
+    Timestamp(i64),
+    /// timestamptz: microseconds since 2000-01-01 00:00 UTC; infinities as timestamp
+    Timestamptz(i64),
+    /// interval
+    Interval(Arc<Interval>),
+    /// uuid
+    Uuid(Arc<[u8; 16]>),
+    /// json: the text as given
+    Json(Arc<str>),
+    /// jsonb: keys sorted and unique as Postgres keeps them
+    Jsonb(Arc<serde_json::Value>),
+    /// oid, regclass, regtype, regproc, xid …
+    Oid(u32),
+    /// pg_lsn
+    PgLsn(u64),
+    /// an array
+    Array(Arc<Array>),
+    /// an anonymous composite
+    Record(Arc<[Datum]>),
+}
+
+/// interval: months, days and microseconds apart, as Postgres keeps them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Interval {
+    pub months: i32,
+    pub days: i32,
+    pub microseconds: i64,
+}
+
+/// An array of any dimension, row-major.
+#[derive(Clone, Debug)]
+pub struct Array {
+    /// Type of the elements.
+    pub element: DataType,
+    /// Length and lower bound of each dimension; empty for the empty array.
+    pub dimensions: Vec<(u32, i32)>,
+    /// The elements.
+    pub elements: Vec<Datum>,
+}
+
+/// A row of values.
+pub type Row = Vec<Datum>;
+
+impl Datum {
+    /// A text value.
+    pub fn text(text: impl AsRef<str>) -> Self {
+        Datum::Text(Arc::from(text.as_ref()))
+    }
+
+    /// Whether it is SQL NULL.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Datum::Null)
+    }
+}

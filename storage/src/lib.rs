@@ -1,0 +1,9 @@
+//! The database's substance without its surroundings: ids, pages, redo records, B+trees over a page
+//! source, key and row codecs, layer files, manifests and the object-store wrapper.
+//!
+//! Nothing here opens a socket, reads a clock or knows SQL. What is persisted is defined in one file
+//! per format, each with its round-trip and rejection tests.
+
+pub mod ids;
+
+pub use ids::{BranchId, Epoch, Generation, Lsn, PageNo, ShardId, TreeId};
