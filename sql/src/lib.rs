@@ -9,4 +9,5 @@ pub mod functions;
 pub mod interrupt;
 pub mod plan;
 pub mod store;
+pub mod testing;
 pub mod types;

@@ -210,6 +210,11 @@ pub trait Transaction: Send + Sync {
     fn create_tree(&self) -> Result<TreeId>;
     /// Drops a tree at commit; its pages are given back afterwards, in the background.
     fn drop_tree(&self, tree: TreeId) -> Result<()>;
+    /// Whether this transaction created the tree, so that nobody else can see it.
+    fn is_own_tree(&self, tree: TreeId) -> bool {
+        let _ = tree;
+        false
+    }
     /// Loads into a tree created by this transaction and still empty.
     fn bulk_load(&self, tree: TreeId) -> Result<Box<dyn BulkLoader>>;
 
