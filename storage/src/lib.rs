@@ -5,5 +5,7 @@
 //! per format, each with its round-trip and rejection tests.
 
 pub mod ids;
+pub mod key;
+pub mod row;
 
 pub use ids::{BranchId, Epoch, Generation, Lsn, PageNo, ShardId, TreeId};
