@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod error;
 pub mod functions;
 pub mod interrupt;
+pub mod parser;
 pub mod plan;
 pub mod store;
 pub mod testing;

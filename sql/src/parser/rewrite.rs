@@ -1,0 +1,244 @@
+//! Postgres syntax that sqlparser does not know, brought into a form that it does.
+//!
+//! Removed or replaced in the token stream: `ONLY` before a table (there is no inheritance, so it changes
+//! nothing), `FOR NO KEY UPDATE` and `FOR KEY SHARE` (locked as UPDATE and SHARE), `ABORT`, boolean words
+//! of COPY options, `RESET TIME ZONE`. Noted and put into fields of the tree that Postgres' own syntax
+//! never fills: `OVERRIDING … VALUE` ([`overriding`]), `VACUUM`'s ANALYZE ([`vacuum_analyzes`]).
+
+use sqlparser::ast::{
+    CopyOption, Ident, Insert, Query, SetExpr, Setting, Statement, VacuumStatement, Value, ValueWithSpan,
+};
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+
+use crate::error::{Result, SqlError, SqlState};
+
+/// INSERT … OVERRIDING { SYSTEM | USER } VALUE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Overriding {
+    System,
+    User,
+}
+
+const OVERRIDING: &str = "overriding";
+
+/// The OVERRIDING clause of an INSERT.
+pub fn overriding(insert: &Insert) -> Option<Overriding> {
+    let setting = insert.settings.as_ref()?.iter().find(|setting| setting.key.value == OVERRIDING)?;
+    match &setting.value {
+        sqlparser::ast::Expr::Value(ValueWithSpan { value: Value::Boolean(true), .. }) => Some(Overriding::System),
+        _ => Some(Overriding::User),
+    }
+}
+
+/// Whether a VACUUM also asks for ANALYZE.
+pub fn vacuum_analyzes(vacuum: &VacuumStatement) -> bool {
+    vacuum.reindex
+}
+
+/// Whether COPY's FORCE_QUOTE was given as `*`.
+pub fn copy_forces_all_quotes(option: &CopyOption) -> bool {
+    matches!(option, CopyOption::ForceQuote(columns) if columns.len() == 1 && columns[0].value == "*")
+}
+
+/// What a rewrite took out of the tokens and has to go into the tree.
+#[derive(Default)]
+pub(super) struct Notes {
+    overriding: Option<Overriding>,
+}
+
+impl Notes {
+    pub(super) fn apply(&self, statement: &mut Statement) {
+        let Some(overriding) = self.overriding else { return };
+        let setting = Setting {
+            key: Ident::new(OVERRIDING),
+            value: sqlparser::ast::Expr::Value(Value::Boolean(overriding == Overriding::System).into()),
+        };
+        if let Some(insert) = insert_of(statement) {
+            insert.settings = Some(vec![setting]);
+        }
+    }
+}
+
+fn insert_of(statement: &mut Statement) -> Option<&mut Insert> {
+    match statement {
+        Statement::Insert(insert) => Some(insert),
+        Statement::Explain { statement, .. } | Statement::Prepare { statement, .. } => insert_of(statement),
+        Statement::Query(query) => insert_of_query(query),
+        _ => None,
+    }
+}
+
+fn insert_of_query(query: &mut Query) -> Option<&mut Insert> {
+    match query.body.as_mut() {
+        SetExpr::Insert(statement) => insert_of(statement),
+        _ => None,
+    }
+}
+
+fn keyword(token: Option<&TokenWithSpan>) -> Keyword {
+    match token.map(|token| &token.token) {
+        Some(Token::Word(word)) if word.quote_style.is_none() => word.keyword,
+        _ => Keyword::NoKeyword,
+    }
+}
+
+fn is_word(token: Option<&TokenWithSpan>, text: &str) -> bool {
+    matches!(token.map(|token| &token.token),
+        Some(Token::Word(word)) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
+}
+
+fn word(text: &str, keyword: Keyword) -> Token {
+    Token::Word(Word { value: text.to_owned(), quote_style: None, keyword })
+}
+
+/// Rewrites tokens in place.
+pub(super) fn rewrite(tokens: &mut Vec<TokenWithSpan>) -> Notes {
+    let mut notes = Notes::default();
+    let first = keyword(tokens.first());
+    if is_word(tokens.first(), "abort") {
+        tokens[0].token = word("ROLLBACK", Keyword::ROLLBACK);
+    }
+    if first == Keyword::RESET && is_word(tokens.get(1), "time") && is_word(tokens.get(2), "zone") {
+        tokens.remove(2);
+        tokens[1].token = word("timezone", Keyword::TIMEZONE);
+    }
+    let mut at = 0;
+    while at < tokens.len() {
+        match keyword(tokens.get(at)) {
+            Keyword::NoKeyword
+                if is_word(tokens.get(at), "overriding") && keyword(tokens.get(at + 2)) == Keyword::VALUE =>
+            {
+                notes.overriding = Some(match keyword(tokens.get(at + 1)) {
+                    Keyword::SYSTEM => Overriding::System,
+                    _ => Overriding::User,
+                });
+                tokens.drain(at..at + 3);
+                continue;
+            }
+            Keyword::FOR if keyword(tokens.get(at + 1)) == Keyword::NO && is_word(tokens.get(at + 2), "key") => {
+                tokens.drain(at + 1..at + 3);
+            }
+            Keyword::FOR if is_word(tokens.get(at + 1), "key") && is_word(tokens.get(at + 2), "share") => {
+                tokens.remove(at + 1);
+            }
+            Keyword::FROM | Keyword::JOIN | Keyword::UPDATE | Keyword::TABLE
+                if keyword(tokens.get(at + 1)) == Keyword::ONLY
+                    && matches!(tokens.get(at + 2).map(|token| &token.token), Some(Token::Word(_))) =>
+            {
+                tokens.remove(at + 1);
+            }
+            Keyword::FREEZE | Keyword::HEADER if first == Keyword::COPY => {
+                if let Some(next) = tokens.get_mut(at + 1) {
+                    let truth = match &next.token {
+                        Token::Word(word) if word.value.eq_ignore_ascii_case("on") => Some(true),
+                        Token::Word(word) if word.value.eq_ignore_ascii_case("off") => Some(false),
+                        Token::Word(word) if word.value.eq_ignore_ascii_case("match") => Some(true),
+                        Token::Number(number, _) => Some(number != "0"),
+                        _ => None,
+                    };
+                    match truth {
+                        Some(true) => next.token = word("TRUE", Keyword::TRUE),
+                        Some(false) => next.token = word("FALSE", Keyword::FALSE),
+                        None => {}
+                    }
+                }
+            }
+            Keyword::FORCE_QUOTE if matches!(tokens.get(at + 1).map(|token| &token.token), Some(Token::Mul)) => {
+                let span = tokens[at + 1].span;
+                let star = Token::Word(Word { value: "*".into(), quote_style: Some('"'), keyword: Keyword::NoKeyword });
+                let parts = [Token::LParen, star, Token::RParen].map(|token| TokenWithSpan { token, span });
+                tokens.splice(at + 1..at + 2, parts);
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    notes
+}
+
+/// Statements that sqlparser would read as another system's: VACUUM and ANALYZE with options.
+pub(super) fn whole_statement(tokens: &[TokenWithSpan]) -> Result<Option<Statement>> {
+    let first = keyword(tokens.first());
+    if !matches!(first, Keyword::VACUUM | Keyword::ANALYZE) && !is_word(tokens.first(), "analyse") {
+        return Ok(None);
+    }
+    let vacuum = first == Keyword::VACUUM;
+    let (mut at, mut full, mut analyze) = (1, false, false);
+    let mut option = |token: &TokenWithSpan| -> bool {
+        let Token::Word(word) = &token.token else { return false };
+        if word.quote_style.is_some() {
+            return false;
+        }
+        match word.value.to_ascii_lowercase().as_str() {
+            "full" => full = true,
+            "analyze" | "analyse" => analyze = true,
+            "verbose"
+            | "freeze"
+            | "skip_locked"
+            | "disable_page_skipping"
+            | "index_cleanup"
+            | "process_toast"
+            | "truncate"
+            | "parallel" => {}
+            _ => return false,
+        }
+        true
+    };
+    if matches!(tokens.get(1).map(|token| &token.token), Some(Token::LParen)) {
+        at = 2;
+        while let Some(token) = tokens.get(at) {
+            at += 1;
+            match &token.token {
+                Token::RParen => break,
+                Token::Comma | Token::Number(..) => {}
+                _ if is_word(Some(token), "on")
+                    || is_word(Some(token), "off")
+                    || is_word(Some(token), "true")
+                    || is_word(Some(token), "false")
+                    || is_word(Some(token), "auto")
+                    || option(token) => {}
+                other => {
+                    return Err(SqlError::new(
+                        SqlState::SYNTAX_ERROR,
+                        format!("unrecognized {} option \"{other}\"", if vacuum { "VACUUM" } else { "ANALYZE" }),
+                    ));
+                }
+            }
+        }
+    } else {
+        while tokens.get(at).is_some_and(&mut option) {
+            at += 1;
+        }
+    }
+    let mut rest = vec![TokenWithSpan::wrap(word("ANALYZE", Keyword::ANALYZE))];
+    rest.extend_from_slice(&tokens[at..]);
+    if rest.iter().any(|token| token.token == Token::Comma) && !rest.iter().any(|token| token.token == Token::LParen) {
+        return Err(SqlError::unsupported("VACUUM or ANALYZE of several tables in one statement"));
+    }
+    let dialect = sqlparser::dialect::PostgreSqlDialect {};
+    let mut parser = sqlparser::parser::Parser::new(&dialect).with_tokens_with_locations(rest);
+    let Ok(Statement::Analyze(analyzed)) = parser.parse_statement() else {
+        return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error in VACUUM or ANALYZE"));
+    };
+    if parser.peek_token_ref().token != Token::EOF {
+        return Err(SqlError::new(
+            SqlState::SYNTAX_ERROR,
+            format!("syntax error at or near \"{}\"", parser.peek_token_ref().token),
+        ));
+    }
+    if !vacuum {
+        return Ok(Some(Statement::Analyze(analyzed)));
+    }
+    Ok(Some(Statement::Vacuum(VacuumStatement {
+        full,
+        sort_only: false,
+        delete_only: false,
+        reindex: analyze,
+        recluster: false,
+        table_name: analyzed.table_name,
+        threshold: None,
+        boost: false,
+    })))
+}
