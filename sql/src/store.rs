@@ -177,6 +177,10 @@ pub trait Transaction: Send + Sync {
     fn options(&self) -> TransactionOptions;
     /// Opens a statement: a new snapshot under READ COMMITTED (the durable LSN now), an empty layer.
     fn begin_statement(&self) -> Result<()>;
+    /// Opens a statement whose snapshot holds *every* commit applied by now, whatever the isolation level,
+    /// waiting until they are durable. DDL calls it once it holds its table locks: locks are released
+    /// before durability, so an index built at the durable LSN of that moment could miss rows.
+    fn begin_statement_at_newest(&self) -> Result<()>;
     /// Closes the statement's layer.
     fn end_statement(&self, outcome: StatementOutcome);
     /// Marks a point between statements.
@@ -188,7 +192,8 @@ pub trait Transaction: Send + Sync {
 
     /// The value at the snapshot (plus earlier statements' writes).
     fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>>;
-    /// Rows of a range at the snapshot (plus earlier statements' writes), in key order.
+    /// Rows of a range at the snapshot (plus earlier statements' writes), in key order. A tree that did
+    /// not exist at the snapshot reads as empty (a table rewritten or truncated since).
     fn scan(&self, tree: TreeId, range: KeyRange, direction: Direction) -> Result<Box<dyn Cursor>>;
     /// The newest value, committed by anyone or written here, the running statement's included. Only
     /// meaningful while this transaction holds the key's row lock.
@@ -244,7 +249,9 @@ pub trait Store: Send + Sync {
     fn last_key(&self, tree: TreeId) -> Result<Option<Bytes>>;
     /// The tree that holds the SQL catalog; exists from the first start.
     fn catalog_tree(&self) -> TreeId;
-    /// Rises with every commit that wrote to the catalog tree; for catalog and plan caches.
+    /// The LSN of the newest *applied* commit that wrote to the catalog tree (at start: any LSN not below
+    /// it), published before that commit's locks are released. Catalog and plan caches are keyed by it:
+    /// whoever holds a table lock and finds its catalog's version here knows the table has not changed.
     fn catalog_version(&self) -> u64;
 }
 

@@ -13,6 +13,9 @@ pub type Oid = u32;
 /// OIDs below are Postgres' own, for system objects.
 pub const FIRST_USER_OID: Oid = 16_384;
 
+/// The superuser that a new store begins with (`postgres`), as in Postgres.
+pub const BOOTSTRAP_ROLE_OID: Oid = 10;
+
 /// A table. Rows live in `tree`, keyed by the primary key's columns or, without one, by an 8-byte row id.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -37,6 +40,72 @@ pub struct Table {
     pub checks: Vec<Check>,
     /// What ANALYZE found.
     pub statistics: Option<Arc<TableStatistics>>,
+    /// Storage parameters as `pg_class.reloptions` shows them (`fillfactor=70`). Kept and shown; pages here
+    /// have no fill factor and no vacuum, so they change nothing.
+    pub options: Vec<String>,
+    /// Privileges granted, the owner's own (which are implied) left out.
+    pub privileges: Vec<Grant>,
+}
+
+impl Table {
+    /// A table of these columns, owned by the bootstrap role, with nothing else.
+    pub fn new(oid: Oid, schema: Oid, name: impl Into<String>, columns: Vec<Column>, tree: TreeId) -> Self {
+        Self {
+            oid,
+            schema,
+            name: name.into(),
+            owner: BOOTSTRAP_ROLE_OID,
+            columns,
+            tree,
+            primary_key: None,
+            indexes: Vec::new(),
+            checks: Vec::new(),
+            statistics: None,
+            options: Vec::new(),
+            privileges: Vec::new(),
+        }
+    }
+
+    /// The columns that are not dropped, with their positions.
+    pub fn live_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.columns.iter().enumerate().filter(|(_, column)| !column.dropped)
+    }
+
+    /// Position of the (not dropped) column of this name.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.live_columns().find(|(_, column)| column.name == name).map(|(position, _)| position)
+    }
+
+    /// The secondary index of this OID.
+    pub fn index(&self, oid: Oid) -> Option<&Arc<Index>> {
+        self.indexes.iter().find(|index| index.oid == oid)
+    }
+}
+
+/// What may be granted on a table, view or sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Privilege {
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+    References,
+    Trigger,
+    /// Sequences: nextval, currval.
+    Usage,
+}
+
+/// Privileges of one role on one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// To whom; 0 is PUBLIC.
+    pub grantee: Oid,
+    /// By whom.
+    pub grantor: Oid,
+    /// What, each with whether it may be granted on.
+    pub privileges: Vec<(Privilege, bool)>,
 }
 
 /// A primary key: the clustering order of its table.
@@ -44,6 +113,8 @@ pub struct Table {
 pub struct PrimaryKey {
     /// OID of its index as `pg_class` shows it.
     pub oid: Oid,
+    /// `pg_constraint.oid`
+    pub constraint_oid: Oid,
     /// Constraint and index name.
     pub name: String,
     /// Positions in [`Table::columns`].
@@ -67,6 +138,21 @@ pub struct Column {
     pub missing: Datum,
     /// Dropped: kept only so that old rows decode.
     pub dropped: bool,
+}
+
+impl Column {
+    /// A nullable column without default.
+    pub fn new(name: impl Into<String>, data_type: DataType) -> Self {
+        Self {
+            name: name.into(),
+            data_type,
+            not_null: false,
+            default: None,
+            identity: None,
+            missing: Datum::Null,
+            dropped: false,
+        }
+    }
 }
 
 /// GENERATED { ALWAYS | BY DEFAULT } AS IDENTITY.
@@ -94,10 +180,14 @@ pub struct Index {
     pub unique: bool,
     /// Made by a UNIQUE constraint (of the same name), not by CREATE INDEX.
     pub constraint: bool,
+    /// `pg_constraint.oid` of that constraint, else 0.
+    pub constraint_oid: Oid,
     /// Root of its tree.
     pub tree: u64,
     /// False while it is being built: written to, never read.
     pub valid: bool,
+    /// Storage parameters, as [`Table::options`].
+    pub options: Vec<String>,
 }
 
 impl Index {
@@ -121,6 +211,8 @@ pub struct IndexColumn {
 /// A CHECK constraint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Check {
+    /// `pg_constraint.oid`
+    pub oid: Oid,
     /// Constraint name.
     pub name: String,
     /// The condition as SQL text.
@@ -139,8 +231,10 @@ pub struct TableStatistics {
 }
 
 /// What ANALYZE found about a column.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ColumnStatistics {
+    /// Type of the values at the time.
+    pub data_type: DataType,
     /// Share of NULLs, 0 to 1.
     pub null_fraction: f64,
     /// Distinct values, estimated.
@@ -168,6 +262,12 @@ pub struct Sequence {
     pub cycle: bool,
     /// Table and column position that own it (serial, identity, OWNED BY).
     pub owned_by: Option<(Oid, usize)>,
+    /// Made for an identity column: it goes and comes with the column only.
+    pub identity: bool,
+    /// Names the row that holds its current value. ALTER SEQUENCE … RESTART and TRUNCATE … RESTART IDENTITY
+    /// take a new one, so that they roll back with their transaction although nextval does not.
+    pub state: u64,
+    pub privileges: Vec<Grant>,
 }
 
 /// A view.
@@ -180,8 +280,11 @@ pub struct View {
     pub owner: Oid,
     /// Output columns.
     pub columns: Vec<(String, DataType)>,
-    /// The defining query, as SQL text.
+    /// The defining query, as SQL text: relations qualified, `*` expanded.
     pub query: String,
+    /// Tables, views and sequences that it reads.
+    pub dependencies: Vec<Oid>,
+    pub privileges: Vec<Grant>,
 }
 
 /// A schema.
@@ -200,6 +303,13 @@ pub struct Database {
     pub oid: Oid,
     pub name: String,
     pub owner: Oid,
+    /// Refuses connections when false.
+    pub allow_connections: bool,
+    pub template: bool,
+    /// -1 is no limit.
+    pub connection_limit: i32,
+    /// ALTER DATABASE … SET.
+    pub settings: Vec<(String, String)>,
 }
 
 /// A role.
@@ -212,6 +322,68 @@ pub struct Role {
     pub login: bool,
     pub create_db: bool,
     pub create_role: bool,
+    pub inherit: bool,
+    pub replication: bool,
+    pub bypass_rls: bool,
+    /// -1 is no limit.
+    pub connection_limit: i32,
     /// `SCRAM-SHA-256$…` verifier as in `pg_authid.rolpassword`.
     pub password: Option<String>,
+    /// VALID UNTIL, microseconds since 2000-01-01 UTC.
+    pub valid_until_us: Option<i64>,
+    /// Roles that it is a member of.
+    pub member_of: Vec<Membership>,
+    /// ALTER ROLE … SET.
+    pub settings: Vec<(String, String)>,
+}
+
+/// GRANT role TO role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Membership {
+    pub role: Oid,
+    pub admin_option: bool,
+    pub grantor: Oid,
+}
+
+impl Default for ColumnStatistics {
+    fn default() -> Self {
+        Self {
+            data_type: DataType::UNKNOWN,
+            null_fraction: 0.0,
+            distinct: 0.0,
+            common: Vec::new(),
+            histogram: Vec::new(),
+        }
+    }
+}
+
+impl Role {
+    /// A role that may do everything and log in.
+    pub fn superuser(oid: Oid, name: impl Into<String>) -> Self {
+        Self {
+            oid,
+            name: name.into(),
+            superuser: true,
+            login: true,
+            create_db: true,
+            create_role: true,
+            inherit: true,
+            replication: true,
+            bypass_rls: true,
+            connection_limit: -1,
+            password: None,
+            valid_until_us: None,
+            member_of: Vec::new(),
+            settings: Vec::new(),
+        }
+    }
+}
+
+impl Database {
+    /// A database that takes connections.
+    pub fn new(oid: Oid, name: impl Into<String>, owner: Oid) -> Self {
+        let (name, connection_limit, settings) = (name.into(), -1, Vec::new());
+        Self { oid, name, owner, allow_connections: true, template: false, connection_limit, settings }
+    }
 }

@@ -1,22 +1,44 @@
 //! The catalog: which databases, roles, schemas, tables, indexes, sequences and views there are.
+//!
+//! - [`Catalog`] is an immutable view of one database's objects; [`CatalogManager`] keeps the newest one and
+//!   [`CatalogChanges`] what a transaction has changed on top.
+//! - [`ddl::execute`] changes it. [`system`] shows it as `pg_catalog` and `information_schema`.
+//! - Descriptors ([`Table`], [`Index`], …) are what planner and executor work with.
 
+mod counter;
+mod datum_codec;
+pub mod ddl;
 mod descriptor;
+mod manager;
+mod object;
+mod relation;
+mod sequence;
+mod snapshot;
+pub mod system;
 
+pub use ddl::{CommandTag, DdlContext, Notice};
 pub use descriptor::{
-    Check, Column, ColumnStatistics, Database, FIRST_USER_OID, Identity, Index, IndexColumn, Oid, PrimaryKey, Role,
-    Schema, Sequence, Table, TableStatistics, View,
+    BOOTSTRAP_ROLE_OID, Check, Column, ColumnStatistics, Database, FIRST_USER_OID, Grant, Identity, Index, IndexColumn,
+    Membership, Oid, PrimaryKey, Privilege, Role, Schema, Sequence, Table, TableStatistics, View,
 };
+pub use manager::{CatalogChanges, CatalogManager, POSTGRES_DATABASE_OID, TEMPLATE_DATABASE_OID};
+pub use relation::{Relation, TableIndex};
+pub use sequence::{SequencePosition, SequenceSession, Sequences};
+pub use snapshot::{Catalog, INFORMATION_SCHEMA_OID, PG_CATALOG_OID, PUBLIC_SCHEMA_OID};
+pub use system::{NoSystemInformation, SystemContext, SystemInformation, SystemView};
 
-/// A relation of `pg_catalog` or `information_schema`, computed from the catalog when it is scanned.
-pub struct SystemView {
-    /// Schema.
-    pub schema: &'static str,
-    /// Name.
-    pub name: &'static str,
-}
+/// OIDs of the system catalogs that comments and dependencies refer to.
+pub mod class {
+    use super::Oid;
 
-impl std::fmt::Debug for SystemView {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.schema, self.name)
-    }
+    /// `pg_class`
+    pub const RELATION: Oid = 1259;
+    /// `pg_authid`
+    pub const ROLE: Oid = 1260;
+    /// `pg_database`
+    pub const DATABASE: Oid = 1262;
+    /// `pg_constraint`
+    pub const CONSTRAINT: Oid = 2606;
+    /// `pg_namespace`
+    pub const SCHEMA: Oid = 2615;
 }

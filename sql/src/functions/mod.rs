@@ -42,6 +42,10 @@ pub trait SessionFunctions: Send + Sync {
     fn relation_oid(&self, name: &str) -> Result<Option<u32>>;
     /// OID → name for regclass output, qualified where the search path would not find it.
     fn relation_name(&self, oid: u32) -> Option<String>;
+    /// What system views ask that is not in the catalog.
+    fn system_information(&self) -> &dyn crate::catalog::SystemInformation {
+        &crate::catalog::NoSystemInformation
+    }
 }
 
 /// Volatility, as in `pg_proc.provolatile`.

@@ -1,0 +1,319 @@
+//! [`Catalog`]: one immutable view of everything the catalog tree holds for a database.
+//!
+//! A catalog is a set of [`Object`]s with indexes over them by OID and by name. It is built by applying
+//! rows of the catalog tree one by one, so that a transaction's private catalog is simply the newest
+//! committed one with the transaction's own rows applied on top. Objects are shared (`Arc`): a copy
+//! costs a few words per object, and is made only by DDL.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use storage::TreeId;
+
+use super::object::{Object, ObjectKey, decode_row};
+use super::system;
+use super::{Database, Oid, Relation, Role, Schema, Sequence, Table, TableIndex, TableStatistics, View};
+use crate::error::{Result, SqlError, SqlState};
+use crate::store::{Direction, KeyRange, Store, Transaction};
+
+/// `pg_namespace.oid` of `pg_catalog`.
+pub const PG_CATALOG_OID: Oid = 11;
+/// `pg_namespace.oid` of `public`.
+pub const PUBLIC_SCHEMA_OID: Oid = 2200;
+/// `pg_namespace.oid` of `information_schema`.
+pub const INFORMATION_SCHEMA_OID: Oid = 13_000;
+
+/// One database's objects, plus all databases and roles. Immutable and shared.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    version: u64,
+    database: Oid,
+    counters: TreeId,
+    databases: BTreeMap<Oid, Arc<Database>>,
+    roles: BTreeMap<Oid, Arc<Role>>,
+    schemas: BTreeMap<Oid, Arc<Schema>>,
+    tables: BTreeMap<Oid, Arc<Table>>,
+    views: BTreeMap<Oid, Arc<View>>,
+    sequences: BTreeMap<Oid, Arc<Sequence>>,
+    comments: BTreeMap<(Oid, Oid, i32), Arc<str>>,
+    statistics: BTreeMap<Oid, Arc<TableStatistics>>,
+    /// Index and primary key OID → its table.
+    index_tables: HashMap<Oid, Oid>,
+    /// Schema → relation name → OID.
+    names: HashMap<Oid, HashMap<String, Oid>>,
+}
+
+impl Catalog {
+    /// Reads `database`'s catalog as the transaction's running statement sees it.
+    ///
+    /// Ordinary statements take it from a [`super::CatalogManager`] instead, which reads it only when it
+    /// has changed.
+    pub fn load(transaction: &dyn Transaction, store: &dyn Store, database: Oid) -> Result<Arc<Catalog>> {
+        let mut catalog = Catalog { database, version: transaction.snapshot_lsn().0, ..Catalog::default() };
+        let mut cursor = transaction.scan(store.catalog_tree(), KeyRange::ALL, Direction::Forward)?;
+        while cursor.advance()? {
+            transaction.interrupt().check()?;
+            catalog.apply_row(cursor.key(), Some(cursor.value()))?;
+        }
+        Ok(Arc::new(catalog))
+    }
+
+    /// The catalog tree's LSN that it is known to hold; see [`Store::catalog_version`].
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The database whose objects these are.
+    pub fn database_oid(&self) -> Oid {
+        self.database
+    }
+
+    /// The tree of the OID counter and the sequences' current values.
+    pub(super) fn counters(&self) -> TreeId {
+        self.counters
+    }
+
+    pub(super) fn set_version(&mut self, version: u64) {
+        self.version = version;
+    }
+
+    /// Takes a row of the catalog tree; `None`: it was deleted. Rows of other databases are skipped.
+    pub(super) fn apply_row(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        let key = ObjectKey::decode(key)?;
+        if key.database != 0 && key.database != self.database {
+            return Ok(());
+        }
+        match value {
+            Some(value) => self.insert(decode_row(key, value)?),
+            None => self.remove(key),
+        }
+        Ok(())
+    }
+
+    /// Adds or replaces an object.
+    pub(super) fn insert(&mut self, object: Object) {
+        self.remove(object.key(self.database));
+        match object {
+            Object::Counters(tree) => self.counters = tree,
+            Object::Database(database) => _ = self.databases.insert(database.oid, Arc::new(database)),
+            Object::Role(role) => _ = self.roles.insert(role.oid, Arc::new(role)),
+            Object::Schema(schema) => _ = self.schemas.insert(schema.oid, Arc::new(schema)),
+            Object::View(view) => {
+                self.add_name(view.schema, &view.name, view.oid);
+                self.views.insert(view.oid, Arc::new(view));
+            }
+            Object::Sequence(sequence) => {
+                self.add_name(sequence.schema, &sequence.name, sequence.oid);
+                self.sequences.insert(sequence.oid, Arc::new(sequence));
+            }
+            Object::Table(mut table) => {
+                table.statistics = self.statistics.get(&table.oid).cloned();
+                self.add_name(table.schema, &table.name, table.oid);
+                for (name, oid) in index_names(&table) {
+                    self.add_name(table.schema, name, oid);
+                    self.index_tables.insert(oid, table.oid);
+                }
+                self.tables.insert(table.oid, Arc::new(table));
+            }
+            Object::Comment { class, object, sub, text } => {
+                self.comments.insert((class, object, sub), Arc::from(text));
+            }
+            Object::Statistics(oid, statistics) => {
+                let statistics = Arc::new(statistics);
+                self.statistics.insert(oid, Arc::clone(&statistics));
+                if let Some(table) = self.tables.get_mut(&oid) {
+                    Arc::make_mut(table).statistics = Some(statistics);
+                }
+            }
+        }
+    }
+
+    /// Takes an object away; a missing one is no error.
+    pub(super) fn remove(&mut self, key: ObjectKey) {
+        use super::object::ObjectKind;
+        let oid = key.oid;
+        match key.kind {
+            ObjectKind::Counters => {}
+            ObjectKind::Database => _ = self.databases.remove(&oid),
+            ObjectKind::Role => _ = self.roles.remove(&oid),
+            ObjectKind::Schema => _ = self.schemas.remove(&oid),
+            ObjectKind::View => {
+                if let Some(view) = self.views.remove(&oid) {
+                    self.remove_name(view.schema, &view.name, oid);
+                }
+            }
+            ObjectKind::Sequence => {
+                if let Some(sequence) = self.sequences.remove(&oid) {
+                    self.remove_name(sequence.schema, &sequence.name, oid);
+                }
+            }
+            ObjectKind::Table => {
+                if let Some(table) = self.tables.remove(&oid) {
+                    self.remove_name(table.schema, &table.name, oid);
+                    for (name, index) in index_names(&table) {
+                        self.remove_name(table.schema, name, index);
+                        self.index_tables.remove(&index);
+                    }
+                }
+            }
+            ObjectKind::Comment => _ = self.comments.remove(&(oid, key.object, key.sub)),
+            ObjectKind::Statistics => {
+                self.statistics.remove(&oid);
+                if let Some(table) = self.tables.get_mut(&oid) {
+                    Arc::make_mut(table).statistics = None;
+                }
+            }
+        }
+    }
+
+    fn add_name(&mut self, schema: Oid, name: &str, oid: Oid) {
+        self.names.entry(schema).or_default().insert(name.to_owned(), oid);
+    }
+
+    fn remove_name(&mut self, schema: Oid, name: &str, oid: Oid) {
+        if let Some(names) = self.names.get_mut(&schema)
+            && names.get(name) == Some(&oid)
+        {
+            names.remove(name);
+        }
+    }
+}
+
+/// Names and OIDs of a table's indexes, the primary key's included: they share the tables' name space.
+fn index_names(table: &Table) -> impl Iterator<Item = (&str, Oid)> {
+    let primary_key = table.primary_key.iter().map(|key| (key.name.as_str(), key.oid));
+    primary_key.chain(table.indexes.iter().map(|index| (index.name.as_str(), index.oid)))
+}
+
+macro_rules! collections {
+    ($($(#[$doc:meta])* $one:ident, $all:ident: $type:ident;)*) => {
+        impl Catalog {
+            $($(#[$doc])*
+            pub fn $one(&self, oid: Oid) -> Option<&Arc<$type>> {
+                self.$all.get(&oid)
+            }
+
+            /// All of them, by OID.
+            pub fn $all(&self) -> impl Iterator<Item = &Arc<$type>> {
+                self.$all.values()
+            })*
+        }
+    };
+}
+
+collections! {
+    /// The table of this OID.
+    table, tables: Table;
+    /// The view of this OID.
+    view, views: View;
+    /// The sequence of this OID.
+    sequence, sequences: Sequence;
+    /// The database of this OID.
+    database, databases: Database;
+    /// The role of this OID.
+    role, roles: Role;
+    /// The schema of this OID; built-in ones are not among them.
+    schema, schemas: Schema;
+}
+
+/// Lookups by name.
+impl Catalog {
+    /// A relation by name: in `schema`, or else in the first schema of the path that has it. `pg_catalog`
+    /// is searched first unless the path names it.
+    pub fn relation(&self, schema: Option<&str>, name: &str, search_path: &[String]) -> Option<Relation> {
+        if let Some(schema) = schema {
+            return self.relation_in(self.schema_oid(schema)?, name);
+        }
+        if !search_path.iter().any(|schema| schema == "pg_catalog")
+            && let Some(found) = self.relation_in(PG_CATALOG_OID, name)
+        {
+            return Some(found);
+        }
+        search_path.iter().find_map(|schema| self.relation_in(self.schema_oid(schema)?, name))
+    }
+
+    /// A relation by schema and name.
+    pub fn relation_in(&self, schema: Oid, name: &str) -> Option<Relation> {
+        match self.names.get(&schema).and_then(|names| names.get(name)) {
+            Some(oid) => self.relation_by_oid(*oid),
+            None => system::find(schema, name).map(Relation::System),
+        }
+    }
+
+    /// A relation by OID.
+    pub fn relation_by_oid(&self, oid: Oid) -> Option<Relation> {
+        if let Some(table) = self.tables.get(&oid) {
+            return Some(Relation::Table(Arc::clone(table)));
+        }
+        if let Some(index) = self.index_by_oid(oid) {
+            return Some(Relation::Index(index));
+        }
+        if let Some(view) = self.views.get(&oid) {
+            return Some(Relation::View(Arc::clone(view)));
+        }
+        if let Some(sequence) = self.sequences.get(&oid) {
+            return Some(Relation::Sequence(Arc::clone(sequence)));
+        }
+        system::find_by_oid(oid).map(Relation::System)
+    }
+
+    /// An index (or primary key) by OID.
+    pub fn index_by_oid(&self, oid: Oid) -> Option<TableIndex> {
+        let table = Arc::clone(self.tables.get(self.index_tables.get(&oid)?)?);
+        let index = table.index(oid).cloned();
+        Some(TableIndex { table, index })
+    }
+
+    /// As [`Catalog::relation`], or the error that Postgres gives.
+    pub fn require_relation(&self, schema: Option<&str>, name: &str, search_path: &[String]) -> Result<Relation> {
+        self.relation(schema, name, search_path).ok_or_else(|| {
+            let shown = schema.map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"));
+            SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{shown}\" does not exist"))
+        })
+    }
+
+    /// OID of a schema by name, built-in ones included.
+    pub fn schema_oid(&self, name: &str) -> Option<Oid> {
+        match name {
+            "pg_catalog" => Some(PG_CATALOG_OID),
+            "information_schema" => Some(INFORMATION_SCHEMA_OID),
+            _ => self.schemas.values().find(|schema| schema.name == name).map(|schema| schema.oid),
+        }
+    }
+
+    /// Name of a schema by OID, built-in ones included.
+    pub fn schema_name(&self, oid: Oid) -> Option<&str> {
+        match oid {
+            PG_CATALOG_OID => Some("pg_catalog"),
+            INFORMATION_SCHEMA_OID => Some("information_schema"),
+            _ => self.schemas.get(&oid).map(|schema| schema.name.as_str()),
+        }
+    }
+
+    /// A role by name.
+    pub fn role_by_name(&self, name: &str) -> Option<&Arc<Role>> {
+        self.roles.values().find(|role| role.name == name)
+    }
+
+    /// A database by name.
+    pub fn database_by_name(&self, name: &str) -> Option<&Arc<Database>> {
+        self.databases.values().find(|database| database.name == name)
+    }
+
+    /// Whether the unqualified name finds this relation along the path.
+    pub fn is_visible(&self, oid: Oid, search_path: &[String]) -> bool {
+        self.relation_by_oid(oid).is_some_and(|relation| {
+            self.relation(None, relation.name(), search_path).is_some_and(|found| found.oid() == oid)
+        })
+    }
+
+    /// A comment: by catalog (`pg_class` …), object and, for columns, attribute number.
+    pub fn comment(&self, class: Oid, object: Oid, sub: i32) -> Option<&str> {
+        self.comments.get(&(class, object, sub)).map(|text| &**text)
+    }
+
+    /// All comments: catalog, object, sub-object, text.
+    pub fn comments(&self) -> impl Iterator<Item = (Oid, Oid, i32, &str)> {
+        self.comments.iter().map(|((class, object, sub), text)| (*class, *object, *sub, &**text))
+    }
+}
