@@ -73,7 +73,7 @@ impl Shared {
         }
         for (tree, rows) in writes {
             if tree == CATALOG_TREE {
-                self.catalog_version.fetch_add(1, Ordering::Release);
+                self.catalog_version.store(lsn.0, Ordering::Release);
             }
             self.rows_written.fetch_add(rows.len() as u64, Ordering::Relaxed);
             let target = committed.trees.entry(tree).or_default();

@@ -40,7 +40,10 @@ impl Layer {
 }
 
 struct State {
+    /// What the running statement reads.
     snapshot: Lsn,
+    /// What statements of a REPEATABLE READ transaction read.
+    first_snapshot: Lsn,
     /// Finished statements; a savepoint ends a layer.
     layers: Vec<Layer>,
     statement: Layer,
@@ -66,8 +69,10 @@ pub(super) struct MemoryTransaction {
 
 impl MemoryTransaction {
     pub(super) fn new(id: u64, shared: Arc<Shared>, options: TransactionOptions, interrupt: Arc<Interrupt>) -> Self {
+        let snapshot = shared.committed().lsn;
         let state = State {
-            snapshot: shared.committed().lsn,
+            snapshot,
+            first_snapshot: snapshot,
             layers: vec![Layer::default()],
             statement: Layer::default(),
             savepoints: Vec::new(),
@@ -110,10 +115,17 @@ impl Transaction for MemoryTransaction {
         if state.ended {
             return Err(SqlError::internal("statement in a transaction that has ended"));
         }
-        if self.options.isolation == IsolationLevel::ReadCommitted {
-            state.snapshot = self.shared.committed().lsn;
-        }
+        state.snapshot = match self.options.isolation {
+            IsolationLevel::ReadCommitted => self.shared.committed().lsn,
+            _ => state.first_snapshot,
+        };
         state.statement = Layer::default();
+        Ok(())
+    }
+
+    fn begin_statement_at_newest(&self) -> Result<()> {
+        self.begin_statement()?;
+        self.state.lock().snapshot = self.shared.committed().lsn;
         Ok(())
     }
 
