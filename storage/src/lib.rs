@@ -4,8 +4,15 @@
 //! Nothing here opens a socket, reads a clock or knows SQL. What is persisted is defined in one file
 //! per format, each with its round-trip and rejection tests.
 
+pub mod batch;
+pub mod btree;
 pub mod ids;
 pub mod key;
+pub mod meta;
+pub mod page;
+pub mod record;
+pub mod redo;
 pub mod row;
+pub mod varint;
 
 pub use ids::{BranchId, Epoch, Generation, Lsn, PageNo, ShardId, TreeId};

@@ -1,0 +1,5 @@
+//! B+trees over pages.
+
+mod access;
+
+pub use access::{PageReader, PageWriter, TreeError};
