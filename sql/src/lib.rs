@@ -9,6 +9,7 @@ pub mod functions;
 pub mod interrupt;
 pub mod parser;
 pub mod plan;
+pub mod planner;
 pub mod store;
 pub mod testing;
 pub mod types;
