@@ -1,0 +1,76 @@
+//! Records not yet in a layer, by page, in memory.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use storage::{Lsn, PageNo};
+
+/// Bookkeeping that a record is charged with besides its bytes.
+const RECORD_OVERHEAD_BYTES: usize = 64;
+
+/// One page's record: the end of its batch, and its bytes.
+pub type BufferedRecord = (Lsn, Bytes);
+
+#[derive(Debug, Default)]
+struct Contents {
+    pages: HashMap<PageNo, Vec<BufferedRecord>>,
+    bytes: usize,
+    end_lsn: Lsn,
+}
+
+/// All records with `start < LSN ≤ end`. Filled by one ingester while many read; once frozen it no longer changes.
+#[derive(Debug)]
+pub struct RecordBuffer {
+    start_lsn: Lsn,
+    contents: RwLock<Contents>,
+}
+
+impl RecordBuffer {
+    /// Empty, for records above `start_lsn`.
+    pub fn new(start_lsn: Lsn) -> RecordBuffer {
+        RecordBuffer { start_lsn, contents: RwLock::new(Contents { end_lsn: start_lsn, ..Contents::default() }) }
+    }
+
+    /// Records lie above this.
+    pub fn start_lsn(&self) -> Lsn {
+        self.start_lsn
+    }
+
+    /// Records lie at or below this.
+    pub fn end_lsn(&self) -> Lsn {
+        self.contents.read().end_lsn
+    }
+
+    /// Memory held, roughly.
+    pub fn bytes(&self) -> usize {
+        self.contents.read().bytes
+    }
+
+    /// Takes a whole batch that ends at `end_lsn`.
+    pub fn insert(&self, end_lsn: Lsn, records: impl IntoIterator<Item = (PageNo, Bytes)>) {
+        let mut contents = self.contents.write();
+        assert!(end_lsn > contents.end_lsn, "batch ending at {end_lsn} after {}", contents.end_lsn);
+        for (page, bytes) in records {
+            contents.bytes += bytes.len() + RECORD_OVERHEAD_BYTES;
+            contents.pages.entry(page).or_default().push((end_lsn, bytes));
+        }
+        contents.end_lsn = end_lsn;
+    }
+
+    /// A page's records with `above < LSN ≤ up_to`, oldest first.
+    pub fn records(&self, page: PageNo, above: Option<Lsn>, up_to: Lsn) -> Vec<BufferedRecord> {
+        let contents = self.contents.read();
+        let Some(records) = contents.pages.get(&page) else { return Vec::new() };
+        let from = above.map_or(0, |above| records.partition_point(|(lsn, _)| *lsn <= above));
+        let to = records.partition_point(|(lsn, _)| *lsn <= up_to);
+        records.get(from..to).map(<[_]>::to_vec).unwrap_or_default()
+    }
+
+    /// Pages with records, in order.
+    pub fn pages(&self) -> Vec<PageNo> {
+        let mut pages: Vec<_> = self.contents.read().pages.keys().copied().collect();
+        pages.sort_unstable();
+        pages
+    }
+}

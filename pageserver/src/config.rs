@@ -1,0 +1,63 @@
+//! Settings of a page server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use storage::{BranchId, ShardId};
+
+use crate::compaction::CompactionSettings;
+
+/// Settings of one page server serving one shard.
+#[derive(Clone, Debug)]
+pub struct PageServerConfig {
+    /// The branch whose log is replayed.
+    pub branch: BranchId,
+    /// The shard; a branch has one so far.
+    pub shard: ShardId,
+    /// Directory for the local cache of layers. May be deleted between runs. `None`: no cache on disk, as when the
+    /// object store is a local directory itself.
+    pub cache_dir: Option<PathBuf>,
+    /// Limit of the cache on disk.
+    pub cache_disk_bytes: u64,
+    /// Records are held in memory up to this size before they become a layer.
+    pub buffer_bytes: usize,
+    /// Frozen buffers beyond this stop the reading of the log.
+    pub frozen_bytes: usize,
+    /// Records are held in memory no longer than this before they become a layer.
+    pub buffer_age: Duration,
+    /// Limit of the cache of materialised pages.
+    pub page_cache_bytes: u64,
+    /// Limit of the cache of layer blocks.
+    pub block_cache_bytes: u64,
+    /// How long a request waits for the log to reach it.
+    pub wait_timeout: Duration,
+    /// Pages of one batch read at a time.
+    pub read_concurrency: usize,
+    /// When and how layers are rewritten, and how much history is kept.
+    pub compaction: CompactionSettings,
+    /// Wait between background retries after a failure.
+    pub retry_pause: Duration,
+}
+
+impl PageServerConfig {
+    /// Defaults within a memory limit.
+    pub fn new(branch: BranchId, memory_bytes: u64) -> PageServerConfig {
+        let share = |parts: u64| memory_bytes / parts;
+        let buffer = usize::try_from(share(8)).unwrap_or(usize::MAX).clamp(1 << 20, 64 << 20);
+        PageServerConfig {
+            branch,
+            shard: ShardId(0),
+            cache_dir: None,
+            cache_disk_bytes: 4 << 30,
+            buffer_bytes: buffer,
+            frozen_bytes: buffer * 2,
+            buffer_age: Duration::from_secs(60),
+            page_cache_bytes: share(4),
+            block_cache_bytes: share(4),
+            wait_timeout: Duration::from_secs(30),
+            read_concurrency: 16,
+            compaction: CompactionSettings::default(),
+            retry_pause: Duration::from_millis(500),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Names of the metrics that a page server reports, in one place.
+
+/// LSN up to which the log has been taken into memory.
+pub const INGESTED_LSN: &str = "alluvium_pageserver_ingested_lsn";
+/// LSN up to which layers named by the manifest hold everything.
+pub const DURABLE_LSN: &str = "alluvium_pageserver_durable_lsn";
+/// Seconds from a request to its page.
+pub const GET_PAGE_SECONDS: &str = "alluvium_pageserver_get_page_seconds";
+/// Layers read for a page that was not in the cache.
+pub const LAYERS_PER_READ: &str = "alluvium_pageserver_layers_per_read";
+/// Pages answered from the cache as they were.
+pub const PAGE_CACHE_HITS: &str = "alluvium_pageserver_page_cache_hits_total";
+/// Pages that had to be made.
+pub const PAGE_CACHE_MISSES: &str = "alluvium_pageserver_page_cache_misses_total";
+/// Memory of records not yet in layers.
+pub const BUFFER_BYTES: &str = "alluvium_pageserver_buffer_bytes";
+/// Layers in the manifest.
+pub const LAYERS: &str = "alluvium_pageserver_layers";
+/// Bytes written to layers, by the work that wrote them.
+pub const WRITTEN_BYTES: &str = "alluvium_pageserver_written_bytes_total";
+/// Background work that failed and is repeated, by kind.
+pub const BACKGROUND_FAILURES: &str = "alluvium_pageserver_background_failures_total";

@@ -1,0 +1,113 @@
+//! Ownership of a shard: taking it over, and changing its manifest for as long as nobody else has taken it.
+
+use std::future::Future;
+
+use storage::manifest::{Manifest, ManifestError, manifest_key};
+use storage::object::{ObjectError, ObjectStore, SwapError, Versioned};
+use storage::{BranchId, ShardId};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+/// Why a manifest was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OwnerError {
+    /// Stop: another page server owns the shard now.
+    #[error("shard was taken over by generation {generation} of writer {writer}")]
+    Lost { generation: storage::Generation, writer: Uuid },
+    /// The server stops, and it is not known whether the change was made.
+    #[error("the manifest's change was given up")]
+    Abandoned,
+    /// Tell the operator: what is stored cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest belongs to another shard.
+    #[error("the manifest found belongs to shard {shard} of branch {branch}")]
+    Misplaced { branch: BranchId, shard: ShardId },
+    /// The object store failed while the shard was being taken over. Retry.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+}
+
+/// The right to change one shard's manifest.
+#[derive(Debug)]
+pub struct ManifestOwner {
+    store: ObjectStore,
+    key: String,
+    current: Mutex<(Manifest, Versioned)>,
+}
+
+impl ManifestOwner {
+    /// Takes a shard over from whoever had it.
+    pub async fn attach(
+        store: &ObjectStore,
+        prefix: &str,
+        (branch, shard): (BranchId, ShardId),
+        writer: Uuid,
+    ) -> Result<ManifestOwner, OwnerError> {
+        let key = manifest_key(prefix);
+        loop {
+            let found = store.read_versioned(&key).await?;
+            let manifest = match &found {
+                Some(found) => Manifest::decode(&found.bytes)?,
+                None => Manifest::empty(branch, shard),
+            };
+            if (manifest.branch, manifest.shard) != (branch, shard) {
+                return Err(OwnerError::Misplaced { branch: manifest.branch, shard: manifest.shard });
+            }
+            // A trial of ours whose answer was lost may have taken effect: taking over from oneself is harmless.
+            let ours = manifest.taken_over(writer);
+            match store.swap(&key, found.as_ref(), ours.encode()).await {
+                Ok(version) => {
+                    let current = Mutex::new((ours, version));
+                    return Ok(ManifestOwner { store: store.clone(), key, current });
+                }
+                // Somebody was faster; each round has a winner, so this ends.
+                Err(SwapError::Conflict { .. }) => {}
+                Err(SwapError::Doubtful { key, reason }) => {
+                    return Err(ObjectError::Transient { key, reason }.into());
+                }
+                Err(SwapError::Object(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The manifest as last written.
+    pub async fn manifest(&self) -> Manifest {
+        self.current.lock().await.0.clone()
+    }
+
+    /// Changes the manifest. Returns only once the change is in or the shard is lost: as long as the outcome of a write
+    /// is in doubt, no other change may be based on the old manifest. `pause` is called with the reason before each
+    /// further trial.
+    pub async fn update<P: Future<Output = bool>>(
+        &self,
+        change: impl FnOnce(&mut Manifest),
+        mut pause: impl FnMut(String) -> P,
+    ) -> Result<Manifest, OwnerError> {
+        let mut current = self.current.lock().await;
+        let mut next = current.0.successor();
+        change(&mut next);
+        let bytes = next.encode();
+        loop {
+            match self.store.swap(&self.key, Some(&current.1), bytes.clone()).await {
+                Ok(version) => {
+                    show(&next);
+                    *current = (next.clone(), version);
+                    return Ok(next);
+                }
+                Err(SwapError::Conflict { current: found, .. }) => {
+                    let found = found.map(|found| Manifest::decode(&found.bytes)).transpose()?;
+                    let found = found.unwrap_or_else(|| Manifest::empty(next.branch, next.shard));
+                    return Err(OwnerError::Lost { generation: found.generation, writer: found.writer });
+                }
+                // Giving up leaves `current` behind what may be stored. That happens only when the server stops; the next
+                // one reads what is stored.
+                Err(error) => {
+                    if !pause(error.to_string()).await {
+                        return Err(OwnerError::Abandoned);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Answering page@LSN.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use storage::layer::{LayerDescriptor, LayerEntry, LayerError};
+use storage::object::ObjectError;
+use storage::{Lsn, PageNo};
+
+use crate::client::{GetPage, PageError, PageImage};
+use crate::metrics as names;
+use crate::page_cache::CachedPage;
+use crate::replay::{initializes_page, replay};
+use crate::shard::Shard;
+use crate::view::View;
+
+/// Layers may be replaced and deleted under a read; it then begins anew with the layers of that moment.
+const READ_TRIALS: usize = 4;
+
+impl Shard {
+    /// A page as of an LSN, sealed.
+    pub async fn get_page(&self, request: GetPage) -> Result<PageImage, PageError> {
+        let started = Instant::now();
+        let outcome = self.get_page_untimed(request).await;
+        metrics::histogram!(names::GET_PAGE_SECONDS).record(started.elapsed().as_secs_f64());
+        outcome
+    }
+
+    async fn get_page_untimed(&self, request: GetPage) -> Result<PageImage, PageError> {
+        let GetPage { page, at, not_modified_since } = request;
+        self.wait_for(page, at, not_modified_since.min(at)).await?;
+        let mut trial = 1;
+        loop {
+            // Before the buffers are looked at: everything up to here is in them.
+            let ingested = self.ingested();
+            let view = self.view();
+            let horizon = view.layers().horizon();
+            if at < horizon {
+                return Err(PageError::BelowHorizon { page, at, horizon });
+            }
+            match self.make_page(&view, page, at, at.min(ingested)).await {
+                Err(LayerError::Object(ObjectError::NotFound { .. })) if trial < READ_TRIALS => trial += 1,
+                Ok(outcome) => return outcome,
+                Err(LayerError::Object(error)) => return Err(PageError::Unavailable { reason: error.to_string() }),
+                Err(error) => return Err(PageError::Damaged { page, reason: error.to_string() }),
+            }
+        }
+    }
+
+    async fn wait_for(&self, page: PageNo, at: Lsn, needed: Lsn) -> Result<(), PageError> {
+        if self.ingested() >= needed {
+            return Ok(());
+        }
+        let mut ingested = self.watch_ingested();
+        tokio::select! {
+            _ = tokio::time::timeout(self.config.wait_timeout, ingested.wait_for(|reached| *reached >= needed)) => {}
+            () = self.stopped() => {}
+        }
+        let reached = self.ingested();
+        if reached >= needed { Ok(()) } else { Err(PageError::Behind { page, at, reached }) }
+    }
+
+    /// The outer error concerns the layers of this view, the inner one is the answer. `known_until` is what the page
+    /// made is right for, besides its own LSN.
+    async fn make_page(
+        &self,
+        view: &View,
+        page: PageNo,
+        at: Lsn,
+        known_until: Lsn,
+    ) -> Result<Result<PageImage, PageError>, LayerError> {
+        let cached = self.pages.get(page, at);
+        if let Some(cached) = cached.as_ref().filter(|cached| at <= cached.known_until) {
+            metrics::counter!(names::PAGE_CACHE_HITS).increment(1);
+            return Ok(Ok(PageImage { bytes: cached.bytes.clone(), page_lsn: cached.page_lsn }));
+        }
+        metrics::counter!(names::PAGE_CACHE_MISSES).increment(1);
+        let known = cached.as_ref().map(|cached| cached.known_until);
+        let mut records = view.buffered(page, known, at);
+        let mut base: Option<Bytes> = cached.as_ref().map(|cached| cached.bytes.clone());
+        let mut layers_read = 0;
+        let mut from_known = false;
+        if drop_before_initializing(&mut records) {
+            base = None;
+        } else {
+            let plan = view.layers().plan(page, at, known);
+            from_known = plan.from_known;
+            layers_read = plan.deltas.len() + usize::from(plan.image.is_some());
+            let deltas = plan.deltas.iter().map(|layer| self.reader.page(layer, page, None, at));
+            let (image, deltas) = futures::try_join!(
+                self.image(plan.image.as_deref(), page),
+                futures::future::try_join_all(deltas)
+            )?;
+            if !plan.from_known {
+                base = image.map(|entry| entry.bytes);
+            }
+            let from = if plan.from_known { known } else { plan.image.as_ref().map(|layer| layer.end_lsn) };
+            let mut all: Vec<_> = deltas
+                .into_iter()
+                .flatten()
+                .filter(|entry| from.is_none_or(|from| entry.lsn > from))
+                .map(|entry| (entry.lsn, entry.bytes))
+                .collect();
+            all.append(&mut records);
+            records = all;
+            if drop_before_initializing(&mut records) {
+                base = None;
+            }
+        }
+        metrics::histogram!(names::LAYERS_PER_READ).record(layers_read as f64);
+        // Bytes that nothing was applied to are checked by whoever receives them, and were when they were made.
+        let made = match &cached {
+            Some(cached) if records.is_empty() && from_known => Ok(Some((cached.bytes.clone(), cached.page_lsn))),
+            _ => {
+                let records = records.iter().map(|(lsn, bytes)| (*lsn, &bytes[..]));
+                replay(self.config.branch, page, base.as_deref(), records)
+            }
+        };
+        Ok(match made {
+            Ok(Some((bytes, page_lsn))) => {
+                let known_until = known_until.max(page_lsn);
+                self.pages.keep(page, CachedPage { bytes: bytes.clone(), page_lsn, known_until });
+                Ok(PageImage { bytes, page_lsn })
+            }
+            Ok(None) => Err(PageError::NotFound { page, at }),
+            Err(error) => Err(PageError::Damaged { page, reason: error.reason }),
+        })
+    }
+
+    async fn image(&self, layer: Option<&LayerDescriptor>, page: PageNo) -> Result<Option<LayerEntry>, LayerError> {
+        let Some(layer) = layer else { return Ok(None) };
+        Ok(self.reader.page(layer, page, None, Lsn::MAX).await?.pop())
+    }
+}
+
+/// Leaves out what the last record that sets a page up makes irrelevant; tells whether there was one.
+fn drop_before_initializing(records: &mut Vec<(Lsn, Bytes)>) -> bool {
+    let last = records.iter().rposition(|(_, bytes)| initializes_page(bytes));
+    if let Some(last) = last {
+        records.drain(..last);
+    }
+    last.is_some()
+}

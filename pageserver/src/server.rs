@@ -1,0 +1,142 @@
+//! A running page server: its tasks, its clients, its end.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use logstore::client::LogClient;
+use parking_lot::Mutex;
+use storage::BranchId;
+use storage::object::ObjectStore;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
+use crate::config::PageServerConfig;
+use crate::owner::OwnerError;
+use crate::shard::Shard;
+use crate::tasks::{self, Compactor};
+
+/// Why a page server does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("page server of branch {branch} cannot take over its shard: {source}")]
+pub struct StartError {
+    /// The branch.
+    pub branch: BranchId,
+    /// What stood in the way.
+    pub source: OwnerError,
+}
+
+/// Serves one shard from start to [`PageServer::shutdown`]. Dropping it without that stops it as a crash would.
+#[derive(Debug)]
+pub struct PageServer {
+    shard: Arc<Shard>,
+    /// Writes what is frozen before it ends.
+    flush: Mutex<Option<JoinHandle<()>>>,
+    others: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl PageServer {
+    /// Takes the shard over and begins to read the log where its layers end.
+    pub async fn start(
+        config: PageServerConfig,
+        store: ObjectStore,
+        log: Arc<dyn LogClient>,
+    ) -> Result<PageServer, StartError> {
+        let branch = config.branch;
+        let shard = Shard::attach(config, store, Uuid::new_v4()).await;
+        let shard = Arc::new(shard.map_err(|source| StartError { branch, source })?);
+        let flush = tokio::spawn(tasks::flush(shard.clone(), log.clone()));
+        let others = vec![
+            tokio::spawn(tasks::ingest(shard.clone(), log)),
+            tokio::spawn(tasks::compact(shard.clone(), Compactor::Merges)),
+            tokio::spawn(tasks::compact(shard.clone(), Compactor::Images)),
+            tokio::spawn(tasks::delete_garbage(shard.clone())),
+        ];
+        Ok(PageServer { shard, flush: Mutex::new(Some(flush)), others: Mutex::new(others) })
+    }
+
+    /// A client in the same process.
+    pub fn client(&self) -> Arc<dyn PageClient> {
+        Arc::new(LocalPageClient { shard: self.shard.clone() })
+    }
+
+    /// Freezes what is in memory, so that it becomes a layer soon.
+    pub fn freeze(&self) {
+        self.shard.freeze();
+    }
+
+    /// Ends all tasks, after what was frozen has been written: the next start then has little log to read. It is as
+    /// safe, only slower, to be killed.
+    pub async fn shutdown(&self) {
+        for task in std::mem::take(&mut *self.others.lock()) {
+            task.abort();
+            // Cancelled is what was asked for.
+            let _ = task.await;
+        }
+        self.shard.freeze();
+        self.shard.stop();
+        let flush = self.flush.lock().take();
+        if let Some(flush) = flush {
+            let _ = flush.await;
+        }
+    }
+}
+
+impl Drop for PageServer {
+    fn drop(&mut self) {
+        self.shard.stop();
+        for task in self.others.lock().iter().chain(self.flush.lock().iter()) {
+            task.abort();
+        }
+    }
+}
+
+/// Calls the page server directly.
+#[derive(Debug)]
+struct LocalPageClient {
+    shard: Arc<Shard>,
+}
+
+impl LocalPageClient {
+    fn check_branch(&self, branch: BranchId) -> Result<(), PageError> {
+        let served = self.shard.config.branch;
+        if branch == served {
+            return Ok(());
+        }
+        Err(PageError::Unavailable { reason: format!("branch {branch} is not served here, but branch {served}") })
+    }
+}
+
+#[async_trait]
+impl PageClient for LocalPageClient {
+    async fn get_pages(&self, branch: BranchId, requests: &[GetPage]) -> Vec<Result<PageImage, PageError>> {
+        if let Err(error) = self.check_branch(branch) {
+            return vec![Err(error); requests.len()];
+        }
+        if let [request] = requests {
+            return vec![self.shard.get_page(*request).await];
+        }
+        // Sorted by page, so that neighbours find each other's blocks in the cache.
+        let mut order: Vec<_> = (0..requests.len()).collect();
+        order.sort_by_key(|&number| requests[number].page);
+        let mut answers: Vec<Option<Result<PageImage, PageError>>> = vec![None; requests.len()];
+        let reads = order.into_iter().map(|number| async move { (number, self.shard.get_page(requests[number]).await) });
+        let mut reads = futures::stream::iter(reads).buffer_unordered(self.shard.config.read_concurrency.max(1));
+        while let Some((number, answer)) = reads.next().await {
+            answers[number] = Some(answer);
+        }
+        answers.into_iter().map(|answer| answer.expect("every request was read")).collect()
+    }
+
+    async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {
+        self.check_branch(branch)?;
+        let view = self.shard.view();
+        Ok(PageServerStatus {
+            ingested_lsn: self.shard.ingested(),
+            durable_lsn: view.layers().durable_lsn(),
+            horizon_lsn: view.layers().horizon(),
+            layers: view.layers().len() as u64,
+        })
+    }
+}

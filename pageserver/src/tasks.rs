@@ -1,0 +1,273 @@
+//! The background work of a shard: reading the log, writing buffers as layers, rewriting layers, deleting garbage.
+//! Every task repeats what failed after a pause, and ends when the server stops or the shard is lost.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use logstore::client::LogClient;
+use storage::Lsn;
+use storage::layer::LayerName;
+use storage::manifest::Manifest;
+use tokio::time::Instant;
+
+use crate::compaction::{Job, JobError, depth, plan_garbage, plan_images, plan_merge, run_job, write_buffer};
+use crate::decode::LogDecoder;
+use crate::metrics as names;
+use crate::shard::{Shard, layer_bytes};
+
+/// How often the age of the open buffer is looked at.
+const AGE_CHECK: Duration = Duration::from_millis(500);
+/// Reads that still use replaced layers get this long before the layers are deleted; later ones begin anew.
+const DELETE_DELAY: Duration = Duration::from_secs(5);
+
+/// Work that failed, for the log line and the pause before the next trial.
+async fn after_failure(shard: &Shard, work: &'static str, error: &dyn std::fmt::Display) {
+    tracing::warn!(branch = %shard.config.branch, work, %error, "background work failed; trying again");
+    metrics::counter!(names::BACKGROUND_FAILURES, "work" => work).increment(1);
+    shard.pause(shard.config.retry_pause).await;
+}
+
+/// Reads the log into the open buffer.
+pub(crate) async fn ingest(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
+    while !shard.stopping() {
+        let outcome = tokio::select! {
+            outcome = ingest_stream(&shard, log.as_ref()) => outcome,
+            () = shard.stopped() => return,
+        };
+        match outcome {
+            Ok(()) => after_failure(&shard, "ingest", &"the log ended its stream").await,
+            Err(reason) => after_failure(&shard, "ingest", &reason).await,
+        }
+    }
+}
+
+async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String> {
+    let from_lsn = shard.ingested();
+    let mut decoder = LogDecoder::new(from_lsn);
+    let mut chunks = log.subscribe(shard.config.branch, from_lsn).await.map_err(|e| e.to_string())?;
+    let mut age_check = tokio::time::interval(AGE_CHECK);
+    let mut opened = Instant::now();
+    loop {
+        tokio::select! {
+            chunk = chunks.next() => {
+                let Some(chunk) = chunk else { return Ok(()) };
+                decoder.feed(chunk.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+                while let Some(batch) = decoder.next_batch() {
+                    let batch = batch.map_err(|e| e.to_string())?;
+                    let view = shard.view();
+                    view.open().insert(batch.end_lsn, batch.records);
+                    shard.publish_ingested(batch.end_lsn);
+                    if view.open().bytes() >= shard.config.buffer_bytes {
+                        shard.freeze();
+                        opened = Instant::now();
+                        wait_for_room(shard).await;
+                    }
+                }
+                metrics::gauge!(names::INGESTED_LSN).set(shard.ingested().0 as f64);
+            }
+            _ = age_check.tick() => {
+                let view = shard.view();
+                metrics::gauge!(names::BUFFER_BYTES).set((view.open().bytes() + view.frozen_bytes()) as f64);
+                if view.open().end_lsn() == view.open().start_lsn() {
+                    opened = Instant::now();
+                } else if opened.elapsed() >= shard.config.buffer_age && view.oldest_frozen().is_none() {
+                    shard.freeze();
+                    opened = Instant::now();
+                }
+            }
+        }
+    }
+}
+
+/// Memory is bounded here: while frozen buffers wait to be written, the log is not read.
+async fn wait_for_room(shard: &Shard) {
+    while shard.view().frozen_bytes() > shard.config.frozen_bytes {
+        let room = shard.room.notified();
+        if shard.view().frozen_bytes() <= shard.config.frozen_bytes {
+            return;
+        }
+        room.await;
+    }
+}
+
+/// Writes frozen buffers as layers, oldest first, and tells the log what it need not keep.
+pub(crate) async fn flush(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
+    let consumer = format!("pageserver/{}", shard.config.shard);
+    loop {
+        let Some(buffer) = shard.view().oldest_frozen().cloned() else {
+            // What was frozen before the stop is still written.
+            if shard.stopping() {
+                return;
+            }
+            tokio::select! {
+                () = shard.frozen.notified() => {}
+                () = shard.stopped() => {}
+            }
+            continue;
+        };
+        if shard.is_lost() {
+            return;
+        }
+        if !shard.stopping() && depth(&shard.manifest().await) >= shard.config.compaction.max_depth {
+            tokio::select! {
+                () = shard.room.notified() => {}
+                () = shard.pause(shard.config.retry_pause) => {}
+            }
+            continue;
+        }
+        let written = shard.with_job_context(true, async |context| write_buffer(context, &buffer).await).await;
+        let layers = match written {
+            Ok(layers) => layers,
+            Err(JobError::Stopped) => return,
+            Err(_) if shard.stopping() => return,
+            Err(error) => {
+                after_failure(&shard, "flush", &error).await;
+                continue;
+            }
+        };
+        metrics::counter!(names::WRITTEN_BYTES, "work" => "flush").increment(layer_bytes(&layers));
+        let durable_lsn = buffer.end_lsn();
+        let change = |manifest: &mut Manifest| {
+            manifest.layers.extend(layers);
+            manifest.durable_lsn = durable_lsn;
+        };
+        if shard.update_manifest(change).await.is_err() {
+            return;
+        }
+        report(&shard, log.as_ref(), &consumer, durable_lsn).await;
+    }
+}
+
+async fn report(shard: &Shard, log: &dyn LogClient, consumer: &str, durable_lsn: Lsn) {
+    // Repeated with the next flush anyway: until then the log keeps more than it has to.
+    if let Err(error) = log.report_consumer(shard.config.branch, consumer, durable_lsn).await {
+        tracing::warn!(branch = %shard.config.branch, %error, "progress not reported to the log");
+    }
+}
+
+/// Which rewrite a compactor looks for. Merges of flushed layers must not wait behind long rewrites to images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compactor {
+    /// Flushed layers into runs.
+    Merges,
+    /// Runs into images; then garbage.
+    Images,
+}
+
+/// Rewrites layers whenever there is something to gain.
+pub(crate) async fn compact(shard: Arc<Shard>, compactor: Compactor) {
+    let settings = shard.config.compaction;
+    while !shard.stopping() && !shard.is_lost() {
+        let manifest = shard.manifest().await;
+        let job = match compactor {
+            Compactor::Merges => plan_merge(&manifest, &settings),
+            Compactor::Images => plan_images(&manifest, &settings),
+        };
+        let failed = match job {
+            Some(job) => compact_once(&shard, &job).await,
+            None if compactor == Compactor::Images && plan_garbage(&manifest, &settings).is_some() => {
+                drop_history(&shard).await;
+                Ok(())
+            }
+            None => {
+                tokio::select! {
+                    () = shard.layers_changed.notified() => {}
+                    // Both compactors listen, and a notice wakes one.
+                    () = shard.pause(AGE_CHECK) => {}
+                }
+                Ok(())
+            }
+        };
+        match failed {
+            Ok(()) | Err(JobError::Stopped) => {}
+            Err(error) => after_failure(&shard, "compaction", &error).await,
+        }
+    }
+}
+
+async fn compact_once(shard: &Arc<Shard>, job: &Job) -> Result<(), JobError> {
+    // Rewriting is mostly computation: on a thread of its own it leaves the runtime's to readers.
+    let (runtime, owned, rewrite) = (tokio::runtime::Handle::current(), shard.clone(), job.clone());
+    let work = move || {
+        runtime.block_on(owned.with_job_context(false, async |context| run_job(context, &rewrite).await))
+    };
+    let layers = match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome?,
+        Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+        Err(_) => return Err(JobError::Stopped),
+    };
+    metrics::counter!(names::WRITTEN_BYTES, "work" => "compaction").increment(layer_bytes(&layers));
+    let replaced = job.replaced();
+    let change = |manifest: &mut Manifest| {
+        discard(manifest, &replaced);
+        manifest.layers.extend(layers);
+    };
+    shard.update_manifest(change).await.map(|_| ()).map_err(|_| JobError::Stopped)
+}
+
+fn discard(manifest: &mut Manifest, gone: &HashSet<LayerName>) {
+    manifest.layers.retain(|layer| !gone.contains(&layer.name));
+    manifest.garbage.extend(gone);
+}
+
+async fn drop_history(shard: &Shard) {
+    let settings = shard.config.compaction;
+    let change = |manifest: &mut Manifest| {
+        // Planned anew: flushes went on meanwhile.
+        if let Some(garbage) = plan_garbage(manifest, &settings) {
+            discard(manifest, &garbage.layers);
+            manifest.horizon = garbage.horizon;
+        }
+    };
+    // A lost shard ends the task by itself.
+    let _ = shard.update_manifest(change).await;
+}
+
+/// Deletes what the manifest calls garbage, then takes it off the manifest; at first also what earlier owners wrote and
+/// no manifest ever named.
+pub(crate) async fn delete_garbage(shard: Arc<Shard>) {
+    if let Err(error) = delete_strays(&shard).await {
+        // Costs space until the next start.
+        tracing::warn!(branch = %shard.config.branch, %error, "leftovers of earlier owners not deleted");
+    }
+    while !shard.stopping() && !shard.is_lost() {
+        let garbage = shard.manifest().await.garbage;
+        shard.pause(DELETE_DELAY).await;
+        if garbage.is_empty() || shard.stopping() || shard.is_lost() {
+            continue;
+        }
+        let mut deleted = HashSet::new();
+        for name in garbage {
+            match shard.store.delete(&shard.layer_key(name)).await {
+                Ok(()) => {
+                    deleted.insert(name);
+                }
+                Err(error) => after_failure(&shard, "deletion", &error).await,
+            }
+        }
+        let change = |manifest: &mut Manifest| manifest.garbage.retain(|name| !deleted.contains(name));
+        if shard.update_manifest(change).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Layers of earlier generations that the manifest does not name were never in it and cannot get in any more: their
+/// owner's next change to the manifest would fail.
+async fn delete_strays(shard: &Shard) -> Result<(), storage::object::ObjectError> {
+    let manifest = shard.manifest().await;
+    let named: HashSet<_> = manifest.layers.iter().map(|layer| layer.name).chain(manifest.garbage).collect();
+    for key in shard.store.list(&shard.layers_prefix()).await? {
+        let name = key.rsplit('/').next().and_then(LayerName::parse);
+        let Some(name) = name.filter(|name| shard.is_from_earlier_owner(*name) && !named.contains(name)) else {
+            continue;
+        };
+        if shard.stopping() || shard.is_lost() {
+            return Ok(());
+        }
+        shard.store.delete(&shard.layer_key(name)).await?;
+    }
+    Ok(())
+}

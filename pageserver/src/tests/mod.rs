@@ -1,0 +1,1 @@
+//! Page equality and its enemies.

@@ -1,0 +1,76 @@
+//! What a shard consists of at a moment: buffers and layers. Readers take it whole; a change makes a new one.
+
+use std::sync::Arc;
+
+use storage::manifest::Manifest;
+use storage::{Lsn, PageNo};
+
+use crate::buffer::{BufferedRecord, RecordBuffer};
+use crate::layer_map::LayerMap;
+
+/// Buffers and layers. Every record above the layers' durable LSN is in exactly one buffer.
+#[derive(Clone, Debug)]
+pub struct View {
+    open: Arc<RecordBuffer>,
+    /// Oldest first.
+    frozen: Vec<Arc<RecordBuffer>>,
+    layers: Arc<LayerMap>,
+}
+
+impl View {
+    /// Of a shard just attached.
+    pub fn new(manifest: &Manifest) -> View {
+        let open = Arc::new(RecordBuffer::new(manifest.durable_lsn));
+        View { open, frozen: Vec::new(), layers: Arc::new(LayerMap::new(manifest)) }
+    }
+
+    /// The buffer being filled.
+    pub fn open(&self) -> &Arc<RecordBuffer> {
+        &self.open
+    }
+
+    /// The next buffer to be written as a layer.
+    pub fn oldest_frozen(&self) -> Option<&Arc<RecordBuffer>> {
+        self.frozen.first()
+    }
+
+    /// Memory of the frozen buffers.
+    pub fn frozen_bytes(&self) -> usize {
+        self.frozen.iter().map(|buffer| buffer.bytes()).sum()
+    }
+
+    /// The layers.
+    pub fn layers(&self) -> &Arc<LayerMap> {
+        &self.layers
+    }
+
+    /// The open buffer frozen, and a new one in its place.
+    #[must_use]
+    pub fn frozen_open(&self) -> View {
+        let mut frozen = self.frozen.clone();
+        frozen.push(self.open.clone());
+        View { open: Arc::new(RecordBuffer::new(self.open.end_lsn())), frozen, layers: self.layers.clone() }
+    }
+
+    /// With the layers of a newer manifest, and without the buffers that it makes superfluous.
+    #[must_use]
+    pub fn with_manifest(&self, manifest: &Manifest) -> View {
+        let mut frozen = self.frozen.clone();
+        frozen.retain(|buffer| buffer.end_lsn() > manifest.durable_lsn);
+        let first = frozen.first().unwrap_or(&self.open);
+        assert_eq!(first.start_lsn(), manifest.durable_lsn, "buffers continue where the layers end");
+        View { open: self.open.clone(), frozen, layers: Arc::new(LayerMap::new(manifest)) }
+    }
+
+    /// A page's records in the buffers with `above < LSN ≤ up_to`, oldest first.
+    pub fn buffered(&self, page: PageNo, above: Option<Lsn>, up_to: Lsn) -> Vec<BufferedRecord> {
+        let mut records = Vec::new();
+        for buffer in self.frozen.iter().chain([&self.open]) {
+            if buffer.start_lsn() >= up_to {
+                break;
+            }
+            records.append(&mut buffer.records(page, above, up_to));
+        }
+        records
+    }
+}

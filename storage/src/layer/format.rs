@@ -1,0 +1,284 @@
+//! The layer file, version 1. All numbers little-endian.
+//!
+//! ```text
+//! head      magic "ALLY" (4) · version (1) · kind (1) · zero (2)
+//! block*    crc32 (4) · raw length (4) · lz4 block
+//!             raw: entry*   page (8) · LSN (8) · length (4) · bytes
+//! index     entry for each block:   first page (8) · last page (8) · stored length (4)
+//! footer    magic (4) · version (1) · kind (1) · zero (2) · branch (8) · first page (8) · last page (8) ·
+//!           start LSN (8) · end LSN (8) · entries (8) · index offset (8) · blocks (4) · index crc32 (4) · crc32 (4)
+//! ```
+//!
+//! A block's CRC covers its identity (branch, kind, LSN range, number, first page) besides its bytes, and the index's
+//! CRC covers the footer's identity, so that a block or file that turns up in the wrong place is found out.
+
+use bytes::{Buf, Bytes};
+
+use super::{LayerDescriptor, LayerEntry, LayerError, LayerKind, LayerName};
+use crate::{BranchId, Lsn, PageNo};
+
+/// Version written.
+pub const VERSION: u8 = 1;
+/// Bytes before the first block.
+pub const HEAD_BYTES: usize = 8;
+/// Bytes of the footer.
+pub const FOOTER_BYTES: usize = 76;
+/// Bytes of one index entry.
+pub const INDEX_ENTRY_BYTES: usize = 20;
+/// Bytes before a block's compressed part.
+pub const BLOCK_HEAD_BYTES: usize = 8;
+/// Bytes before an entry's own.
+pub const ENTRY_HEAD_BYTES: usize = 20;
+/// A block is closed once it holds this much.
+pub const BLOCK_TARGET_BYTES: usize = 32 << 10;
+/// Longest record or page.
+pub const MAX_ENTRY_BYTES: usize = 1 << 20;
+/// Longest block, raw: one below its target plus one entry of the longest kind.
+pub const MAX_BLOCK_BYTES: usize = BLOCK_TARGET_BYTES + ENTRY_HEAD_BYTES + MAX_ENTRY_BYTES;
+/// Most blocks in a layer: its index stays below 20 MiB.
+pub const MAX_BLOCKS: usize = 1 << 20;
+
+const MAGIC: [u8; 4] = *b"ALLY";
+
+/// What the blocks of a layer are bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerIdentity {
+    /// The branch whose pages these are.
+    pub branch: BranchId,
+    /// Delta or image.
+    pub kind: LayerKind,
+    /// See [`LayerDescriptor::start_lsn`].
+    pub start_lsn: Lsn,
+    /// See [`LayerDescriptor::end_lsn`].
+    pub end_lsn: Lsn,
+}
+
+/// Where a block lies and which pages it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockHandle {
+    /// First page with an entry in it.
+    pub first_page: PageNo,
+    /// Last page with an entry in it.
+    pub last_page: PageNo,
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Length in the file.
+    pub stored_bytes: u32,
+}
+
+/// The footer's own content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footer {
+    /// The blocks' identity.
+    pub identity: LayerIdentity,
+    /// First page of the layer's range.
+    pub first_page: PageNo,
+    /// Last page of the layer's range.
+    pub last_page: PageNo,
+    /// Entries in all blocks.
+    pub entries: u64,
+    /// Where the index begins.
+    pub index_offset: u64,
+    /// Blocks, and entries of the index.
+    pub blocks: u32,
+    /// CRC of the index.
+    pub index_crc: u32,
+}
+
+fn kind_byte(kind: LayerKind) -> u8 {
+    match kind {
+        LayerKind::Delta => 1,
+        LayerKind::Image => 2,
+    }
+}
+
+/// Bytes before the first block.
+pub fn head(kind: LayerKind) -> [u8; HEAD_BYTES] {
+    let [a, b, c, d] = MAGIC;
+    [a, b, c, d, VERSION, kind_byte(kind), 0, 0]
+}
+
+fn block_crc(identity: &LayerIdentity, number: u32, first_page: PageNo, raw_bytes: u32, stored: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&identity.branch.0.to_le_bytes());
+    crc.update(&[kind_byte(identity.kind)]);
+    crc.update(&identity.start_lsn.0.to_le_bytes());
+    crc.update(&identity.end_lsn.0.to_le_bytes());
+    crc.update(&number.to_le_bytes());
+    crc.update(&first_page.0.to_le_bytes());
+    crc.update(&raw_bytes.to_le_bytes());
+    crc.update(stored);
+    crc.finalize()
+}
+
+/// Appends an entry to a raw block.
+pub fn push_entry(raw: &mut Vec<u8>, page: PageNo, lsn: Lsn, bytes: &[u8]) {
+    assert!(bytes.len() <= MAX_ENTRY_BYTES, "entry of {} bytes on page {page} at {lsn}", bytes.len());
+    raw.extend_from_slice(&page.0.to_le_bytes());
+    raw.extend_from_slice(&lsn.0.to_le_bytes());
+    raw.extend_from_slice(&u32::try_from(bytes.len()).expect("limited above").to_le_bytes());
+    raw.extend_from_slice(bytes);
+}
+
+/// A block as it is stored.
+pub fn encode_block(identity: &LayerIdentity, number: u32, first_page: PageNo, raw: &[u8]) -> Vec<u8> {
+    let raw_bytes = u32::try_from(raw.len()).expect("blocks are limited in length");
+    let compressed = lz4_flex::block::compress(raw);
+    let mut stored = Vec::with_capacity(BLOCK_HEAD_BYTES + compressed.len());
+    stored.extend_from_slice(&block_crc(identity, number, first_page, raw_bytes, &compressed).to_le_bytes());
+    stored.extend_from_slice(&raw_bytes.to_le_bytes());
+    stored.extend_from_slice(&compressed);
+    stored
+}
+
+/// Checks and decompresses a stored block.
+pub fn decode_block(
+    identity: &LayerIdentity,
+    number: u32,
+    first_page: PageNo,
+    mut stored: &[u8],
+) -> Result<Bytes, String> {
+    if stored.len() < BLOCK_HEAD_BYTES {
+        return Err(format!("block {number} has {} bytes", stored.len()));
+    }
+    let (crc, raw_bytes) = (stored.get_u32_le(), stored.get_u32_le());
+    if block_crc(identity, number, first_page, raw_bytes, stored) != crc {
+        return Err(format!("block {number} fails its checksum"));
+    }
+    if raw_bytes as usize > MAX_BLOCK_BYTES {
+        return Err(format!("block {number} claims {raw_bytes} bytes"));
+    }
+    let raw = lz4_flex::block::decompress(stored, raw_bytes as usize).map_err(|e| format!("block {number}: {e}"))?;
+    if raw.len() != raw_bytes as usize {
+        return Err(format!("block {number} has {} bytes, not {raw_bytes}", raw.len()));
+    }
+    Ok(Bytes::from(raw))
+}
+
+/// Entries of a raw block, in order; damage ends the iteration with an error.
+pub struct Entries {
+    raw: Bytes,
+}
+
+impl Entries {
+    /// Over a block that [`decode_block`] gave.
+    pub fn new(raw: Bytes) -> Entries {
+        Entries { raw }
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<LayerEntry, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.raw.is_empty() {
+            return None;
+        }
+        if self.raw.len() < ENTRY_HEAD_BYTES {
+            self.raw.clear();
+            return Some(Err("an entry's head is cut off".to_owned()));
+        }
+        let (page, lsn) = (PageNo(self.raw.get_u64_le()), Lsn(self.raw.get_u64_le()));
+        let length = self.raw.get_u32_le() as usize;
+        if length > self.raw.len() {
+            self.raw.clear();
+            return Some(Err(format!("entry of page {page} at {lsn} is cut off")));
+        }
+        Some(Ok(LayerEntry { page, lsn, bytes: self.raw.split_to(length) }))
+    }
+}
+
+/// The index as it is stored.
+pub fn encode_index(blocks: &[BlockHandle]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(blocks.len() * INDEX_ENTRY_BYTES);
+    for block in blocks {
+        bytes.extend_from_slice(&block.first_page.0.to_le_bytes());
+        bytes.extend_from_slice(&block.last_page.0.to_le_bytes());
+        bytes.extend_from_slice(&block.stored_bytes.to_le_bytes());
+    }
+    bytes
+}
+
+/// Checks an index against its footer.
+pub fn decode_index(footer: &Footer, mut bytes: &[u8]) -> Result<Vec<BlockHandle>, String> {
+    if bytes.len() != footer.blocks as usize * INDEX_ENTRY_BYTES {
+        return Err(format!("an index of {} blocks has {} bytes", footer.blocks, bytes.len()));
+    }
+    if crc32fast::hash(bytes) != footer.index_crc {
+        return Err("the index fails its checksum".to_owned());
+    }
+    let mut blocks = Vec::with_capacity(footer.blocks as usize);
+    let mut offset = HEAD_BYTES as u64;
+    let mut previous = footer.first_page;
+    for number in 0..footer.blocks {
+        let (first_page, last_page) = (PageNo(bytes.get_u64_le()), PageNo(bytes.get_u64_le()));
+        let stored_bytes = bytes.get_u32_le();
+        if first_page < previous || last_page < first_page || last_page > footer.last_page {
+            return Err(format!("block {number} of pages {first_page}..={last_page} is out of order"));
+        }
+        previous = last_page;
+        blocks.push(BlockHandle { first_page, last_page, offset, stored_bytes });
+        offset += u64::from(stored_bytes);
+    }
+    if offset != footer.index_offset {
+        return Err(format!("blocks end at {offset}, the index begins at {}", footer.index_offset));
+    }
+    Ok(blocks)
+}
+
+/// The footer as it is stored.
+pub fn encode_footer(footer: &Footer) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FOOTER_BYTES);
+    bytes.extend_from_slice(&head(footer.identity.kind));
+    bytes.extend_from_slice(&footer.identity.branch.0.to_le_bytes());
+    bytes.extend_from_slice(&footer.first_page.0.to_le_bytes());
+    bytes.extend_from_slice(&footer.last_page.0.to_le_bytes());
+    bytes.extend_from_slice(&footer.identity.start_lsn.0.to_le_bytes());
+    bytes.extend_from_slice(&footer.identity.end_lsn.0.to_le_bytes());
+    bytes.extend_from_slice(&footer.entries.to_le_bytes());
+    bytes.extend_from_slice(&footer.index_offset.to_le_bytes());
+    bytes.extend_from_slice(&footer.blocks.to_le_bytes());
+    bytes.extend_from_slice(&footer.index_crc.to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    assert_eq!(bytes.len(), FOOTER_BYTES, "a footer has a fixed length");
+    bytes
+}
+
+/// Checks a footer against what the manifest says of the layer.
+pub fn decode_footer(layer: &LayerDescriptor, branch: BranchId, bytes: &[u8]) -> Result<Footer, LayerError> {
+    let name: LayerName = layer.name;
+    let damaged = |reason: String| LayerError::Damaged { name, reason };
+    if bytes.len() != FOOTER_BYTES || bytes[..4] != MAGIC {
+        return Err(damaged("this is not a layer's footer".to_owned()));
+    }
+    if bytes[4] != VERSION {
+        return Err(LayerError::Version { name, version: bytes[4], known: VERSION });
+    }
+    let (content, mut crc) = bytes.split_at(FOOTER_BYTES - 4);
+    if crc32fast::hash(content) != crc.get_u32_le() {
+        return Err(damaged("the footer fails its checksum".to_owned()));
+    }
+    let kind = match content[5] {
+        1 => LayerKind::Delta,
+        2 => LayerKind::Image,
+        other => return Err(damaged(format!("unknown kind {other}"))),
+    };
+    let mut rest = &content[HEAD_BYTES..];
+    let branch_found = BranchId(rest.get_u64_le());
+    let (first_page, last_page) = (PageNo(rest.get_u64_le()), PageNo(rest.get_u64_le()));
+    let (start_lsn, end_lsn) = (Lsn(rest.get_u64_le()), Lsn(rest.get_u64_le()));
+    let identity = LayerIdentity { branch: branch_found, kind, start_lsn, end_lsn };
+    let (entries, index_offset) = (rest.get_u64_le(), rest.get_u64_le());
+    let (blocks, index_crc) = (rest.get_u32_le(), rest.get_u32_le());
+    let footer = Footer { identity, first_page, last_page, entries, index_offset, blocks, index_crc };
+    let expected = LayerIdentity { branch, kind: layer.kind, start_lsn: layer.start_lsn, end_lsn: layer.end_lsn };
+    if identity != expected || (first_page, last_page, entries) != (layer.first_page, layer.last_page, layer.entries) {
+        return Err(damaged(format!("the footer says {footer:?}, the manifest {layer:?} of branch {branch}")));
+    }
+    let index_bytes = u64::from(blocks) * INDEX_ENTRY_BYTES as u64;
+    let length = index_offset.checked_add(index_bytes).and_then(|n| n.checked_add(FOOTER_BYTES as u64));
+    if blocks as usize > MAX_BLOCKS || length != Some(layer.size_bytes) {
+        return Err(damaged(format!("{blocks} blocks, index at {index_offset}, {} bytes in all", layer.size_bytes)));
+    }
+    Ok(footer)
+}

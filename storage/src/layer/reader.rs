@@ -1,0 +1,164 @@
+//! Reading layers: one page through the block cache, or everything in order for compaction.
+
+use std::sync::Arc;
+
+use super::format::{self, BlockHandle, Entries, LayerIdentity};
+use super::{LayerCache, LayerDescriptor, LayerEntry, LayerError, LayerName, layer_key, shard_prefix};
+use crate::object::ObjectStore;
+use crate::{BranchId, Lsn, PageNo, ShardId};
+
+/// A scan reads about this much at a time.
+const SCAN_BYTES: u64 = 1 << 20;
+
+/// Reads the layers of one shard.
+#[derive(Clone, Debug)]
+pub struct LayerReader {
+    store: ObjectStore,
+    cache: LayerCache,
+    branch: BranchId,
+    shard: ShardId,
+    prefix: String,
+}
+
+fn identity_of(branch: BranchId, layer: &LayerDescriptor) -> LayerIdentity {
+    LayerIdentity { branch, kind: layer.kind, start_lsn: layer.start_lsn, end_lsn: layer.end_lsn }
+}
+
+impl LayerReader {
+    /// Over a store and a cache that may be shared with other shards.
+    pub fn new(store: ObjectStore, cache: LayerCache, branch: BranchId, shard: ShardId) -> LayerReader {
+        LayerReader { store, cache, branch, shard, prefix: shard_prefix(branch, shard) }
+    }
+
+    fn key(&self, name: LayerName) -> String {
+        layer_key(&self.prefix, name)
+    }
+
+    async fn index(&self, layer: &LayerDescriptor) -> Result<Arc<Vec<BlockHandle>>, LayerError> {
+        let id = (self.branch, self.shard, layer.name);
+        if let Some(blocks) = self.cache.index(id) {
+            return Ok(blocks);
+        }
+        let damaged = |reason| LayerError::Damaged { name: layer.name, reason };
+        let least = (format::HEAD_BYTES + format::FOOTER_BYTES) as u64;
+        if layer.size_bytes < least {
+            return Err(damaged(format!("a layer of {} bytes", layer.size_bytes)));
+        }
+        let key = self.key(layer.name);
+        let footer_at = layer.size_bytes - format::FOOTER_BYTES as u64;
+        // One request suffices for most: the index lies before the footer.
+        let guess_at = footer_at.saturating_sub(64 << 10);
+        let tail = self.store.get_range(&key, guess_at..layer.size_bytes).await?;
+        let footer_bytes = &tail[tail.len() - format::FOOTER_BYTES..];
+        let footer = format::decode_footer(layer, self.branch, footer_bytes)?;
+        let index_bytes = if footer.index_offset >= guess_at {
+            let from = usize::try_from(footer.index_offset - guess_at).expect("within what was read");
+            tail.slice(from..tail.len() - format::FOOTER_BYTES)
+        } else {
+            self.store.get_range(&key, footer.index_offset..footer_at).await?
+        };
+        let blocks = Arc::new(format::decode_index(&footer, &index_bytes).map_err(damaged)?);
+        self.cache.keep_index(id, blocks.clone());
+        Ok(blocks)
+    }
+
+    async fn block(
+        &self,
+        layer: &LayerDescriptor,
+        number: usize,
+        handle: &BlockHandle,
+    ) -> Result<bytes::Bytes, LayerError> {
+        let id = (self.branch, self.shard, layer.name);
+        let number = u32::try_from(number).expect("an index is limited in length");
+        if let Some(raw) = self.cache.block(id, number) {
+            return Ok(raw);
+        }
+        let end = handle.offset + u64::from(handle.stored_bytes);
+        let stored = self.store.get_range(&self.key(layer.name), handle.offset..end).await?;
+        let raw = format::decode_block(&identity_of(self.branch, layer), number, handle.first_page, &stored)
+            .map_err(|reason| LayerError::Damaged { name: layer.name, reason })?;
+        self.cache.keep_block(id, number, raw.clone());
+        Ok(raw)
+    }
+
+    /// Entries of one page with `above < LSN ≤ up_to`, in order.
+    pub async fn page(
+        &self,
+        layer: &LayerDescriptor,
+        page: PageNo,
+        above: Option<Lsn>,
+        up_to: Lsn,
+    ) -> Result<Vec<LayerEntry>, LayerError> {
+        let blocks = self.index(layer).await?;
+        let mut found = Vec::new();
+        let first = blocks.partition_point(|block| block.last_page < page);
+        for (number, handle) in blocks.iter().enumerate().skip(first) {
+            if handle.first_page > page {
+                break;
+            }
+            let raw = self.block(layer, number, handle).await?;
+            for entry in Entries::new(raw) {
+                let entry = entry.map_err(|reason| LayerError::Damaged { name: layer.name, reason })?;
+                if entry.page > page || (entry.page == page && entry.lsn > up_to) {
+                    break;
+                }
+                if entry.page == page && above.is_none_or(|above| entry.lsn > above) {
+                    found.push(entry);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// All entries of a layer in order, past the cache.
+    pub async fn scan(&self, layer: &LayerDescriptor) -> Result<LayerScan, LayerError> {
+        let blocks = self.index(layer).await?;
+        Ok(LayerScan { reader: self.clone(), layer: layer.clone(), blocks, next_block: 0, ready: Vec::new() })
+    }
+}
+
+/// A layer being read from front to back; holds about 1 MiB of it, compressed, at a time.
+#[derive(Debug)]
+pub struct LayerScan {
+    reader: LayerReader,
+    layer: LayerDescriptor,
+    blocks: Arc<Vec<BlockHandle>>,
+    next_block: usize,
+    /// Raw entries read ahead, last first.
+    ready: Vec<LayerEntry>,
+}
+
+impl LayerScan {
+    /// The next entry; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<LayerEntry>, LayerError> {
+        while self.ready.is_empty() && self.next_block < self.blocks.len() {
+            self.fill().await?;
+        }
+        Ok(self.ready.pop())
+    }
+
+    async fn fill(&mut self) -> Result<(), LayerError> {
+        let begin = self.blocks[self.next_block].offset;
+        let mut end = begin;
+        let first = self.next_block;
+        while self.next_block < self.blocks.len() && end - begin < SCAN_BYTES {
+            end += u64::from(self.blocks[self.next_block].stored_bytes);
+            self.next_block += 1;
+        }
+        let name = self.layer.name;
+        let stored = self.reader.store.get_range(&self.reader.key(name), begin..end).await?;
+        let identity = identity_of(self.reader.branch, &self.layer);
+        let damaged = |reason| LayerError::Damaged { name, reason };
+        for (number, block) in self.blocks.iter().enumerate().take(self.next_block).skip(first) {
+            let from = usize::try_from(block.offset - begin).expect("within what was read");
+            let bytes = &stored[from..from + block.stored_bytes as usize];
+            let number = u32::try_from(number).expect("an index is limited in length");
+            let raw = format::decode_block(&identity, number, block.first_page, bytes).map_err(damaged)?;
+            for entry in Entries::new(raw) {
+                self.ready.push(entry.map_err(damaged)?);
+            }
+        }
+        self.ready.reverse();
+        Ok(())
+    }
+}

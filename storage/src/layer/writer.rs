@@ -1,0 +1,167 @@
+//! Writing a run of layers in one pass, with memory bounded by a block, the index and two parts of an upload.
+
+use super::format::{self, BlockHandle, Footer, LayerIdentity};
+use super::{LayerDescriptor, LayerError, LayerKind, LayerName, layer_key};
+use crate::object::{ObjectStore, Upload};
+use crate::{Lsn, PageNo};
+
+/// What all layers of a run have in common.
+#[derive(Clone, Debug)]
+pub struct RunSettings {
+    /// See [`super::shard_prefix`].
+    pub shard_prefix: String,
+    /// Branch, kind and LSN range.
+    pub identity: LayerIdentity,
+    /// See [`LayerDescriptor::level`].
+    pub level: u8,
+    /// A layer is closed at the first page boundary after this many bytes.
+    pub layer_target_bytes: u64,
+}
+
+struct OpenLayer {
+    name: LayerName,
+    upload: Upload,
+    blocks: Vec<BlockHandle>,
+    entries: u64,
+}
+
+/// Takes entries in order, makes layers of them.
+pub struct RunWriter<N> {
+    store: ObjectStore,
+    settings: RunSettings,
+    next_name: N,
+    open: Option<OpenLayer>,
+    raw: Vec<u8>,
+    block_first: PageNo,
+    last: Option<(PageNo, Lsn)>,
+    /// First page that no finished image layer covers.
+    uncovered: PageNo,
+    layer_first: PageNo,
+    finished: Vec<LayerDescriptor>,
+}
+
+impl<N: FnMut() -> LayerName> RunWriter<N> {
+    /// Begins a run; `next_name` gives a name never used before.
+    pub fn new(store: &ObjectStore, settings: RunSettings, next_name: N) -> RunWriter<N> {
+        RunWriter {
+            store: store.clone(),
+            settings,
+            next_name,
+            open: None,
+            raw: Vec::with_capacity(format::BLOCK_TARGET_BYTES * 2),
+            block_first: PageNo(0),
+            last: None,
+            uncovered: PageNo(0),
+            layer_first: PageNo(0),
+            finished: Vec::new(),
+        }
+    }
+
+    /// Takes the next entry. Order: by page, then LSN; entries of equal page and LSN stay in the order given.
+    pub async fn push(&mut self, page: PageNo, lsn: Lsn, bytes: &[u8]) -> Result<(), LayerError> {
+        if let Some((last_page, last_lsn)) = self.last {
+            assert!((last_page, last_lsn) <= (page, lsn), "{page}@{lsn} after {last_page}@{last_lsn}");
+            let image = self.settings.identity.kind == LayerKind::Image;
+            assert!(!image || last_page < page, "page {page} twice in an image layer");
+            if last_page != page && self.layer_is_full() {
+                self.finish_layer(last_page, last_page).await?;
+            }
+        }
+        if self.open.is_none() {
+            self.begin_layer(page).await?;
+        }
+        if self.raw.is_empty() {
+            self.block_first = page;
+        }
+        format::push_entry(&mut self.raw, page, lsn, bytes);
+        self.open.as_mut().expect("begun above").entries += 1;
+        self.last = Some((page, lsn));
+        if self.raw.len() >= format::BLOCK_TARGET_BYTES {
+            self.finish_block(page).await?;
+        }
+        Ok(())
+    }
+
+    fn layer_is_full(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            let bytes = open.upload.written_bytes() + self.raw.len() as u64;
+            bytes >= self.settings.layer_target_bytes || open.blocks.len() + 2 >= format::MAX_BLOCKS
+        })
+    }
+
+    async fn begin_layer(&mut self, page: PageNo) -> Result<(), LayerError> {
+        let name = (self.next_name)();
+        let mut upload = self.store.upload(&layer_key(&self.settings.shard_prefix, name));
+        upload.write(&format::head(self.settings.identity.kind)).await?;
+        self.layer_first = match self.settings.identity.kind {
+            LayerKind::Delta => page,
+            LayerKind::Image => self.uncovered,
+        };
+        self.open = Some(OpenLayer { name, upload, blocks: Vec::new(), entries: 0 });
+        Ok(())
+    }
+
+    async fn finish_block(&mut self, last_page: PageNo) -> Result<(), LayerError> {
+        if self.raw.is_empty() {
+            return Ok(());
+        }
+        let open = self.open.as_mut().expect("a block belongs to a layer");
+        let number = u32::try_from(open.blocks.len()).expect("limited by layer_is_full");
+        let stored = format::encode_block(&self.settings.identity, number, self.block_first, &self.raw);
+        open.blocks.push(BlockHandle {
+            first_page: self.block_first,
+            last_page,
+            offset: open.upload.written_bytes(),
+            stored_bytes: u32::try_from(stored.len()).expect("blocks are limited in length"),
+        });
+        open.upload.write(&stored).await?;
+        self.raw.clear();
+        Ok(())
+    }
+
+    async fn finish_layer(&mut self, last_entry: PageNo, range_end: PageNo) -> Result<(), LayerError> {
+        self.finish_block(last_entry).await?;
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let index = format::encode_index(&open.blocks);
+        let footer = Footer {
+            identity: self.settings.identity,
+            first_page: self.layer_first,
+            last_page: range_end,
+            entries: open.entries,
+            index_offset: open.upload.written_bytes(),
+            blocks: u32::try_from(open.blocks.len()).expect("limited by layer_is_full"),
+            index_crc: crc32fast::hash(&index),
+        };
+        open.upload.write(&index).await?;
+        open.upload.write(&format::encode_footer(&footer)).await?;
+        self.finished.push(LayerDescriptor {
+            name: open.name,
+            kind: self.settings.identity.kind,
+            level: self.settings.level,
+            first_page: self.layer_first,
+            last_page: range_end,
+            start_lsn: self.settings.identity.start_lsn,
+            end_lsn: self.settings.identity.end_lsn,
+            size_bytes: open.upload.written_bytes(),
+            entries: open.entries,
+        });
+        self.uncovered = PageNo(range_end.0.saturating_add(1));
+        open.upload.finish().await?;
+        Ok(())
+    }
+
+    /// Ends the run. Its layers are durable and wait for a manifest to name them. An image run always covers the whole
+    /// page space, also when it holds no page.
+    pub async fn finish(mut self) -> Result<Vec<LayerDescriptor>, LayerError> {
+        if self.settings.identity.kind == LayerKind::Image && self.open.is_none() {
+            self.begin_layer(self.uncovered).await?;
+        }
+        let last_page = self.last.map_or(PageNo(0), |(page, _)| page);
+        let range_end = match self.settings.identity.kind {
+            LayerKind::Delta => last_page,
+            LayerKind::Image => PageNo(u64::MAX),
+        };
+        self.finish_layer(last_page, range_end).await?;
+        Ok(self.finished)
+    }
+}

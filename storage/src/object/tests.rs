@@ -1,0 +1,1 @@
+//! Every operation on every backend, swaps that race, and answers that get lost.
