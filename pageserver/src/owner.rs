@@ -83,6 +83,7 @@ impl ManifestOwner {
         &self,
         change: impl FnOnce(&mut Manifest),
         mut pause: impl FnMut(String) -> P,
+        show: impl FnOnce(&Manifest),
     ) -> Result<Manifest, OwnerError> {
         let mut current = self.current.lock().await;
         let mut next = current.0.successor();

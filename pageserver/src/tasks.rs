@@ -23,7 +23,7 @@ const AGE_CHECK: Duration = Duration::from_millis(500);
 const DELETE_DELAY: Duration = Duration::from_secs(5);
 
 /// Work that failed, for the log line and the pause before the next trial.
-async fn after_failure(shard: &Shard, work: &'static str, error: &dyn std::fmt::Display) {
+async fn after_failure(shard: &Shard, work: &'static str, error: &(dyn std::fmt::Display + Sync)) {
     tracing::warn!(branch = %shard.config.branch, work, %error, "background work failed; trying again");
     metrics::counter!(names::BACKGROUND_FAILURES, "work" => work).increment(1);
     shard.pause(shard.config.retry_pause).await;
