@@ -38,12 +38,21 @@ pub enum BaseType {
     Regtype = 2206,
     Record = 2249,
     Void = 2278,
+    /// Pseudo-type of signatures: any type at all.
+    Any = 2276,
+    /// Pseudo-type of signatures: an array of what [`BaseType::AnyElement`] stands for.
     AnyArray = 2277,
+    /// Pseudo-type of signatures: the same type wherever it stands in a call.
+    AnyElement = 2283,
     Uuid = 2950,
     PgLsn = 3220,
     Jsonb = 3802,
     Regnamespace = 4089,
     Regrole = 4096,
+    /// Pseudo-type of signatures: the common type of all arguments that stand for it.
+    AnyCompatible = 5077,
+    /// Pseudo-type of signatures: an array of what [`BaseType::AnyCompatible`] stands for.
+    AnyCompatibleArray = 5078,
 }
 
 /// A type as a column or an expression has it: base, whether an array of it, and PostgreSQL's `typmod`.
@@ -96,5 +105,6 @@ shorthands! {
     DATE = Date, TIME = Time, TIMESTAMP = Timestamp, TIMESTAMPTZ = Timestamptz, INTERVAL = Interval,
     UUID = Uuid, JSON = Json, JSONB = Jsonb, OID = Oid, UNKNOWN = Unknown, VOID = Void,
     REGCLASS = Regclass, REGTYPE = Regtype, REGPROC = Regproc, RECORD = Record, PG_LSN = PgLsn,
-    INTERNAL_CHAR = InternalChar,
+    INTERNAL_CHAR = InternalChar, XID = Xid, REGNAMESPACE = Regnamespace, REGROLE = Regrole,
+    OIDVECTOR = OidVector, INT2VECTOR = Int2Vector, PG_NODE_TREE = PgNodeTree,
 }

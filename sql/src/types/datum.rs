@@ -27,8 +27,10 @@ pub enum Datum {
     Float8(f64),
     /// numeric, exact, of any precision and scale
     Numeric(Numeric),
-    /// text, varchar, char(n) (padded as stored), name, "char", unknown
+    /// text, varchar, name, "char", unknown
     Text(Arc<str>),
+    /// char(n), blank-padded as stored; compares without its trailing blanks
+    Bpchar(Arc<str>),
     /// bytea
     Bytea(Bytes),
     /// date: days since 2000-01-01; `i32::MIN` and `i32::MAX` are the infinities

@@ -1,9 +1,15 @@
 //! SQL values and their types, with PostgreSQL's representations, limits and OIDs.
 
+pub mod codec;
 mod data_type;
 mod datum;
+pub mod json;
 pub mod numeric;
+mod order;
+mod type_info;
 
 pub use data_type::{BaseType, DataType};
 pub use datum::{Array, Datum, Interval, Row};
 pub use numeric::Numeric;
+pub use order::{compare_floats, without_blanks};
+pub use type_info::{Category, TYPES, TypeInfo};
