@@ -212,7 +212,8 @@ impl SequenceSession {
     }
 }
 
-fn key(sequence: &Sequence) -> [u8; 9] {
+/// Key of a sequence's position in the counters tree.
+pub(super) fn key(sequence: &Sequence) -> [u8; 9] {
     let mut key = [b's'; 9];
     key[1..].copy_from_slice(&sequence.state.to_be_bytes());
     key

@@ -12,7 +12,9 @@ use storage::TreeId;
 
 use super::object::{Object, ObjectKey, decode_row};
 use super::system;
-use super::{Database, Oid, Relation, Role, Schema, Sequence, Table, TableIndex, TableStatistics, View};
+use super::{
+    Database, Oid, Privilege, Relation, Role, Schema, Sequence, Table, TableIndex, TableStatistics, View,
+};
 use crate::error::{Result, SqlError, SqlState};
 use crate::store::{Direction, KeyRange, Store, Transaction};
 
@@ -317,3 +319,137 @@ impl Catalog {
         self.comments.iter().map(|((class, object, sub), text)| (*class, *object, *sub, &**text))
     }
 }
+
+/// Rights.
+impl Catalog {
+    /// Whether `member` is `role`, or a member of it directly or through others.
+    pub fn is_member(&self, member: Oid, role: Oid) -> bool {
+        let (mut seen, mut open) = (Vec::new(), vec![member]);
+        while let Some(next) = open.pop() {
+            if next == role {
+                return true;
+            }
+            if !seen.contains(&next) {
+                seen.push(next);
+                open.extend(self.role(next).iter().flat_map(|role| &role.member_of).map(|member| member.role));
+            }
+        }
+        false
+    }
+
+    /// Whether `role` may do this with a table, view or sequence: as a superuser, its owner, or by a grant to
+    /// it, to a role it is in, or to everyone. System views may be read by all.
+    pub fn has_privilege(&self, role: Oid, relation: Oid, privilege: Privilege) -> bool {
+        if self.role(role).is_some_and(|role| role.superuser) {
+            return true;
+        }
+        let Some(relation) = self.relation_by_oid(relation) else { return false };
+        let grants = match &relation {
+            Relation::Table(table) => &table.privileges,
+            Relation::View(view) => &view.privileges,
+            Relation::Sequence(sequence) => &sequence.privileges,
+            Relation::Index(index) => &index.table.privileges,
+            Relation::System(view) => return privilege == Privilege::Select && view.readable_by_all(),
+        };
+        self.is_member(role, relation.owner())
+            || grants.iter().any(|grant| {
+                (grant.grantee == 0 || self.is_member(role, grant.grantee))
+                    && grant.privileges.iter().any(|(granted, _)| *granted == privilege)
+            })
+    }
+
+    /// 42501 unless [`Catalog::has_privilege`].
+    pub fn require_privilege(&self, role: Oid, relation: Oid, privilege: Privilege) -> Result<()> {
+        if self.has_privilege(role, relation, privilege) {
+            return Ok(());
+        }
+        let found = self.relation_by_oid(relation);
+        let (kind, name) = found.as_ref().map_or(("relation", ""), |found| (found.kind_name(), found.name()));
+        Err(SqlError::new(SqlState::INSUFFICIENT_PRIVILEGE, format!("permission denied for {kind} {name}")))
+    }
+}
+
+/// Names as text, for regclass and messages.
+impl Catalog {
+    /// A relation by the text of a regclass literal: `name` or `schema.name`, quoted where needed.
+    pub fn relation_by_text(&self, text: &str, search_path: &[String]) -> Option<Relation> {
+        let mut parts = split_identifier(text)?;
+        let name = parts.pop()?;
+        let schema = parts.pop();
+        if let Some(database) = parts.pop()
+            && (!parts.is_empty() || self.database(self.database).is_none_or(|own| own.name != database))
+        {
+            return None;
+        }
+        self.relation(schema.as_deref(), &name, search_path)
+    }
+
+    /// A relation's name as regclass shows it: qualified where the search path would not find it, quoted
+    /// where needed.
+    pub fn relation_name(&self, oid: Oid, search_path: &[String]) -> Option<String> {
+        let relation = self.relation_by_oid(oid)?;
+        let name = quote_identifier(relation.name());
+        if self.is_visible(oid, search_path) {
+            return Some(name);
+        }
+        Some(format!("{}.{name}", quote_identifier(self.schema_name(relation.schema()).unwrap_or_default())))
+    }
+}
+
+/// Splits `a."B".c` into its identifiers, folded; none when it is not one.
+pub fn split_identifier(text: &str) -> Option<Vec<String>> {
+    let (mut parts, mut chars) = (Vec::new(), text.trim().chars().peekable());
+    loop {
+        let mut part = String::new();
+        if chars.peek() == Some(&'"') {
+            chars.next();
+            loop {
+                match chars.next()? {
+                    '"' if chars.peek() == Some(&'"') => part.push(chars.next()?),
+                    '"' => break,
+                    other => part.push(other),
+                }
+            }
+        } else {
+            while let Some(next) = chars.next_if(|next| *next != '.' && !next.is_whitespace()) {
+                part.extend(next.to_lowercase());
+            }
+        }
+        if part.is_empty() {
+            return None;
+        }
+        parts.push(part);
+        match chars.next() {
+            None => return Some(parts),
+            Some('.') => {}
+            Some(_) => return None,
+        }
+    }
+}
+
+/// The identifier, in quotes unless it is a plain lower-case word that is no reserved keyword.
+pub fn quote_identifier(name: &str) -> String {
+    let plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && name.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || matches!(char, '_' | '$'))
+        && !RESERVED.contains(&name);
+    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// Postgres' keywords that cannot stand as a column or table name without quotes.
+const RESERVED: &[&str] = &[
+    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "between",
+    "bigint", "binary", "bit", "boolean", "both", "case", "cast", "char", "character", "check", "coalesce", "collate",
+    "collation", "column", "concurrently", "constraint", "create", "cross", "current_catalog", "current_date",
+    "current_role", "current_schema", "current_time", "current_timestamp", "current_user", "dec", "decimal",
+    "default", "deferrable", "desc", "distinct", "do", "else", "end", "except", "exists", "extract", "false", "fetch",
+    "float", "for", "foreign", "freeze", "from", "full", "grant", "greatest", "group", "grouping", "having", "ilike",
+    "in", "initially", "inner", "inout", "int", "integer", "intersect", "interval", "into", "is", "isnull", "join",
+    "lateral", "leading", "least", "left", "like", "limit", "localtime", "localtimestamp", "national", "natural",
+    "nchar", "none", "normalize", "not", "notnull", "null", "nullif", "numeric", "offset", "on", "only", "or",
+    "order", "out", "outer", "overlaps", "overlay", "placing", "position", "precision", "primary", "real",
+    "references", "returning", "right", "row", "select", "session_user", "setof", "similar", "smallint", "some",
+    "substring", "symmetric", "table", "tablesample", "then", "time", "timestamp", "to", "trailing", "treat", "trim",
+    "true", "union", "unique", "user", "using", "values", "varchar", "variadic", "verbose", "when", "where", "window",
+    "with", "xmlattributes", "xmlconcat", "xmlelement", "xmlexists", "xmlforest", "xmlnamespaces", "xmlparse",
+    "xmlpi", "xmlroot", "xmlserialize", "xmltable",
+];

@@ -31,6 +31,11 @@ impl std::fmt::Debug for SystemView {
 }
 
 impl SystemView {
+    /// Whether everyone may read it; `pg_authid` and `pg_shadow` hold passwords.
+    pub fn readable_by_all(&self) -> bool {
+        !matches!(self.name, "pg_authid" | "pg_shadow")
+    }
+
     /// OID of its schema.
     pub fn schema_oid(&self) -> Oid {
         if self.schema == "pg_catalog" { PG_CATALOG_OID } else { INFORMATION_SCHEMA_OID }
