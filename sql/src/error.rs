@@ -23,6 +23,7 @@ macro_rules! states {
 }
 
 states! {
+    SUCCESSFUL_COMPLETION = "00000",
     WARNING = "01000",
     CONNECTION_FAILURE = "08006",
     TRANSACTION_RESOLUTION_UNKNOWN = "08007",

@@ -15,6 +15,8 @@ mod relation;
 mod sequence;
 mod snapshot;
 pub mod system;
+#[cfg(test)]
+mod tests;
 
 pub use ddl::{CommandTag, DdlContext, Notice};
 pub use descriptor::{
@@ -24,7 +26,9 @@ pub use descriptor::{
 pub use manager::{CatalogChanges, CatalogManager, POSTGRES_DATABASE_OID, TEMPLATE_DATABASE_OID};
 pub use relation::{Relation, TableIndex};
 pub use sequence::{SequencePosition, SequenceSession, Sequences};
-pub use snapshot::{Catalog, INFORMATION_SCHEMA_OID, PG_CATALOG_OID, PUBLIC_SCHEMA_OID};
+pub use snapshot::{
+    Catalog, INFORMATION_SCHEMA_OID, PG_CATALOG_OID, PUBLIC_SCHEMA_OID, quote_identifier, split_identifier,
+};
 pub use system::{NoSystemInformation, SystemContext, SystemInformation, SystemView};
 
 /// OIDs of the system catalogs that comments and dependencies refer to.

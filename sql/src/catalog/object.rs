@@ -133,8 +133,8 @@ impl Object {
             Object::Database(object) => serde_json::to_vec(object),
             Object::Role(object) => serde_json::to_vec(object),
             Object::Schema(object) => serde_json::to_vec(object),
-            Object::Statistics(_, statistics) => serde_json::to_vec(&StoredStatistics::new(statistics)?),
-            Object::Table(table) => serde_json::to_vec(&StoredTable::new(table)?),
+            Object::Statistics(_, statistics) => serde_json::to_vec(&StoredStatistics::new(statistics)),
+            Object::Table(table) => serde_json::to_vec(&StoredTable::new(table)),
             Object::View(object) => serde_json::to_vec(object),
             Object::Sequence(object) => serde_json::to_vec(object),
             Object::Comment { text, .. } => serde_json::to_vec(text),
@@ -222,31 +222,29 @@ struct StoredColumn {
 }
 
 impl StoredTable {
-    fn new(table: &Table) -> Result<Self> {
-        let column = |column: &Column| {
-            Ok(StoredColumn {
-                name: column.name.clone(),
-                data_type: column.data_type,
-                not_null: column.not_null,
-                default: column.default.clone(),
-                identity: column.identity,
-                missing: encode_datum(&column.missing, column.data_type)?,
-                dropped: column.dropped,
-            })
+    fn new(table: &Table) -> Self {
+        let column = |column: &Column| StoredColumn {
+            name: column.name.clone(),
+            data_type: column.data_type,
+            not_null: column.not_null,
+            default: column.default.clone(),
+            identity: column.identity,
+            missing: encode_datum(&column.missing),
+            dropped: column.dropped,
         };
-        Ok(Self {
+        Self {
             oid: table.oid,
             schema: table.schema,
             name: table.name.clone(),
             owner: table.owner,
             tree: table.tree.0.0,
-            columns: table.columns.iter().map(column).collect::<Result<_>>()?,
+            columns: table.columns.iter().map(column).collect(),
             primary_key: table.primary_key.clone(),
             indexes: table.indexes.iter().map(|index| Index::clone(index)).collect(),
             checks: table.checks.clone(),
             options: table.options.clone(),
             privileges: table.privileges.clone(),
-        })
+        }
     }
 
     fn restore(self) -> Result<Table> {
@@ -297,27 +295,19 @@ struct StoredColumnStatistics {
 }
 
 impl StoredStatistics {
-    fn new(statistics: &TableStatistics) -> Result<Self> {
-        let column = |column: &ColumnStatistics| {
-            let data_type = column.data_type;
-            let common = column.common.iter().map(|(datum, share)| Ok((encode_datum(datum, data_type)?, *share)));
-            Ok(StoredColumnStatistics {
-                data_type,
-                null_fraction: column.null_fraction,
-                distinct: column.distinct,
-                common: common.collect::<Result<_>>()?,
-                histogram: column
-                    .histogram
-                    .iter()
-                    .map(|datum| encode_datum(datum, data_type))
-                    .collect::<Result<_>>()?,
-            })
+    fn new(statistics: &TableStatistics) -> Self {
+        let column = |column: &ColumnStatistics| StoredColumnStatistics {
+            data_type: column.data_type,
+            null_fraction: column.null_fraction,
+            distinct: column.distinct,
+            common: column.common.iter().map(|(datum, share)| (encode_datum(datum), *share)).collect(),
+            histogram: column.histogram.iter().map(encode_datum).collect(),
         };
-        Ok(Self {
+        Self {
             rows: statistics.rows,
             row_bytes: statistics.row_bytes,
-            columns: statistics.columns.iter().map(column).collect::<Result<_>>()?,
-        })
+            columns: statistics.columns.iter().map(column).collect(),
+        }
     }
 
     fn restore(self) -> Result<TableStatistics> {

@@ -180,7 +180,8 @@ impl Work<'_> {
         let name = match given {
             Some(name) => name,
             None => {
-                let base = std::iter::once(&table.name).chain(columns).map(String::as_str).collect::<Vec<_>>().join("_");
+                let base =
+                    std::iter::once(&table.name).chain(columns).map(String::as_str).collect::<Vec<_>>().join("_");
                 self.free_name(table.schema, &base, suffix, &own)
             }
         };
@@ -236,4 +237,3 @@ pub(super) fn find_constraint(table: &Table, name: &str) -> Option<FoundConstrai
     }
     table.checks.iter().position(|check| check.name == name).map(FoundConstraint::Check)
 }
-

@@ -11,7 +11,7 @@ use super::expression::default_text;
 use super::options::table_options;
 use super::sequence::{SequenceSpec, define};
 use super::work::{Work, duplicate_relation, identifier, qualified, undefined_relation};
-use crate::catalog::{Column, Identity, Oid, Relation, Table, type_name};
+use crate::catalog::{Column, Identity, Oid, Relation, Table};
 use crate::error::{Result, SqlError, SqlState};
 use crate::types::{BaseType, DataType};
 
@@ -144,7 +144,7 @@ fn serial_type(name: &TypeName) -> Option<DataType> {
 
 /// A type that a column may have.
 pub(super) fn column_type(name: &TypeName, column: &str) -> Result<DataType> {
-    let data_type = type_name::resolve(name)?;
+    let data_type = super::work::data_type(name)?;
     match data_type.base {
         BaseType::Unknown | BaseType::Record | BaseType::Void | BaseType::AnyArray | BaseType::PgNodeTree => {
             let message = format!("column \"{column}\" has pseudo-type {name}");
@@ -167,8 +167,7 @@ impl Work<'_> {
         let mut constraints = Vec::new();
         let (mut nullable, mut identity) = (None, None);
         for option in &definition.options {
-            let mut constraint =
-                |kind| constraints.push(NewConstraint::of_column(option.name.as_ref(), kind));
+            let mut constraint = |kind| constraints.push(NewConstraint::of_column(option.name.as_ref(), kind));
             match &option.option {
                 ColumnOption::Null => set_nullable(&mut nullable, true, table, &name)?,
                 ColumnOption::NotNull => set_nullable(&mut nullable, false, table, &name)?,
@@ -219,7 +218,8 @@ impl Work<'_> {
         }
         if let Some((always, spec)) = identity {
             if column.default.is_some() {
-                let message = format!("both default and identity specified for column \"{name}\" of table \"{}\"", table.name);
+                let message =
+                    format!("both default and identity specified for column \"{name}\" of table \"{}\"", table.name);
                 return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
             }
             if nullable == Some(true) {

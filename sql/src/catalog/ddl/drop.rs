@@ -92,12 +92,7 @@ pub(super) fn missing(work: &Work<'_>, if_exists: bool, state: SqlState, kind: &
     Ok(())
 }
 
-fn find_root(
-    work: &mut Work<'_>,
-    name: &QualifiedName,
-    kind: ObjectType,
-    if_exists: bool,
-) -> Result<Option<Target>> {
+fn find_root(work: &mut Work<'_>, name: &QualifiedName, kind: ObjectType, if_exists: bool) -> Result<Option<Target>> {
     let word = kind.to_string().to_lowercase();
     if let Some(schema) = &name.schema
         && work.catalog.schema_oid(schema).is_none()

@@ -102,10 +102,9 @@ impl VisitorMut for SequenceNames<'_> {
                 *argument = regclass(sequence.oid);
                 ControlFlow::Continue(())
             }
-            Some(_) => ControlFlow::Break(SqlError::new(
-                SqlState::WRONG_OBJECT_TYPE,
-                format!("\"{text}\" is not a sequence"),
-            )),
+            Some(_) => {
+                ControlFlow::Break(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{text}\" is not a sequence")))
+            }
             None => ControlFlow::Break(super::work::undefined_relation(&QualifiedName { schema: None, name: text })),
         }
     }

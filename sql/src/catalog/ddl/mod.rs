@@ -5,15 +5,25 @@
 //! the transaction and [`CatalogChanges`] as they were before. Locks come first: names and tables are locked,
 //! then the catalog is read again, then things are decided.
 
+mod constraint;
+mod create_table;
+mod drop;
+mod expression;
+mod index;
+mod options;
+mod sequence;
+mod work;
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sqlparser::ast::Statement;
 
+use self::work::Work;
 use super::{CatalogChanges, CatalogManager, Oid};
-use crate::error::{Result, SqlError};
+use crate::error::{Result, SqlError, SqlState};
 use crate::functions::EvalContext;
-use crate::store::Transaction;
+use crate::store::{StatementOutcome, Transaction};
 
 /// What a statement that answers with a command tag answers: `CREATE TABLE`, `SELECT 3` …
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +90,38 @@ pub fn is_ddl(statement: &Statement) -> bool {
 }
 
 /// Runs a DDL statement.
-pub fn execute(statement: &Statement, _context: &DdlContext<'_>) -> Result<CommandTag> {
-    Err(SqlError::unsupported(format!("statement {statement}")))
+pub fn execute(statement: &Statement, context: &DdlContext<'_>) -> Result<CommandTag> {
+    let transaction = context.transaction;
+    if transaction.options().read_only {
+        let command = statement.to_string().split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase();
+        let message = format!("cannot execute {command} in a read-only transaction");
+        return Err(SqlError::new(SqlState::READ_ONLY_SQL_TRANSACTION, message));
+    }
+    let mark = context.changes.lock().mark();
+    let savepoint = transaction.savepoint();
+    let result = transaction.begin_statement().and_then(|()| dispatch(statement, &mut Work::new(context)?));
+    match &result {
+        Ok(_) => transaction.end_statement(StatementOutcome::Keep),
+        Err(_) => {
+            transaction.end_statement(StatementOutcome::Discard);
+            transaction.rollback_to(savepoint);
+            context.changes.lock().rollback_to(mark);
+        }
+    }
+    transaction.release(savepoint);
+    result
+}
+
+fn dispatch(statement: &Statement, work: &mut Work<'_>) -> Result<CommandTag> {
+    match statement {
+        Statement::CreateTable(create) => create_table::create(work, create),
+        Statement::Drop { object_type, names, if_exists, cascade, .. } => {
+            drop::drop(work, *object_type, names, *if_exists, *cascade)
+        }
+        Statement::CreateSequence { temporary: false, if_not_exists, name, data_type, sequence_options, owned_by } => {
+            let spec = sequence::SequenceSpec::new(data_type.as_ref(), sequence_options)?;
+            sequence::create(work, name, *if_not_exists, &spec, owned_by.as_ref())
+        }
+        other => Err(SqlError::unsupported(format!("statement {other}"))),
+    }
 }

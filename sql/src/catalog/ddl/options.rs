@@ -57,9 +57,8 @@ pub(super) fn table_parameters(given: &[SqlOption]) -> Result<Vec<String>> {
             }
             continue;
         }
-        let known = TABLE_PARAMETERS.contains(&name.as_str())
-            || name.starts_with("autovacuum_")
-            || name.starts_with("toast.");
+        let known =
+            TABLE_PARAMETERS.contains(&name.as_str()) || name.starts_with("autovacuum_") || name.starts_with("toast.");
         checked(&name, &value, known)?;
         found.push(format!("{name}={value}"));
     }

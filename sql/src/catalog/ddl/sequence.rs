@@ -5,7 +5,7 @@ use sqlparser::ast::{DataType as TypeName, Expr, ObjectName, SequenceOptions, Un
 use super::CommandTag;
 use super::work::{QualifiedName, Work, duplicate_relation, name_parts, qualified};
 use crate::catalog::object::Object;
-use crate::catalog::{Oid, Relation, Sequence, type_name};
+use crate::catalog::{Oid, Relation, Sequence};
 use crate::error::{Result, SqlError, SqlState};
 use crate::types::{BaseType, DataType};
 
@@ -27,7 +27,7 @@ impl SequenceSpec {
     pub fn new(data_type: Option<&TypeName>, options: &[SequenceOptions]) -> Result<Self> {
         let mut spec = Self::default();
         if let Some(name) = data_type {
-            spec.data_type = Some(sequence_type(type_name::resolve(name)?)?);
+            spec.data_type = Some(sequence_type(super::work::data_type(name)?)?);
         }
         for option in options {
             match option {
@@ -48,10 +48,9 @@ impl SequenceSpec {
 pub(super) fn sequence_type(data_type: DataType) -> Result<DataType> {
     match data_type.base {
         BaseType::Int2 | BaseType::Int4 | BaseType::Int8 if !data_type.array => Ok(data_type),
-        _ => Err(SqlError::new(
-            SqlState::INVALID_PARAMETER_VALUE,
-            "sequence type must be smallint, integer, or bigint",
-        )),
+        _ => {
+            Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, "sequence type must be smallint, integer, or bigint"))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::catalog::object::{Object, ObjectKey, ObjectKind};
 use crate::catalog::{Catalog, INFORMATION_SCHEMA_OID, Oid, PG_CATALOG_OID, Relation, Role, Table};
 use crate::error::{Result, SqlError, SqlState};
 use crate::store::{RowLockMode, StatementOutcome, TableLockMode, WaitPolicy};
+use crate::types::DataType;
 
 /// Longest name, bytes; longer ones are cut, as Postgres does (`NAMEDATALEN` - 1).
 pub(crate) const MAX_NAME_BYTES: usize = 63;
@@ -69,6 +70,11 @@ pub(super) fn qualified(name: &ObjectName, work: &Work<'_>) -> Result<QualifiedN
         return Err(SqlError::unsupported(format!("the cross-database reference \"{name}\"")));
     }
     Ok(QualifiedName { schema, name: last })
+}
+
+/// The type that a type name means.
+pub(super) fn data_type(name: &sqlparser::ast::DataType) -> Result<DataType> {
+    DataType::from_name(&name.to_string())
 }
 
 /// A name of one part.
@@ -185,19 +191,18 @@ impl<'a> Work<'a> {
                 Ok(table)
             }
             Some(Relation::System(view)) => Err(system_relation(view.name)),
-            Some(other) => Err(SqlError::new(
-                SqlState::WRONG_OBJECT_TYPE,
-                format!("\"{}\" is not a table", other.name()),
-            )),
+            Some(other) => {
+                Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a table", other.name())))
+            }
             None => Err(undefined_relation(name)),
         }
     }
 
     /// OID of an existing schema.
     pub fn schema(&self, name: &str) -> Result<Oid> {
-        self.catalog.schema_oid(name).ok_or_else(|| {
-            SqlError::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{name}\" does not exist"))
-        })
+        self.catalog
+            .schema_oid(name)
+            .ok_or_else(|| SqlError::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{name}\" does not exist")))
     }
 
     /// The schema that a new object goes to, locked against being dropped.
@@ -205,9 +210,11 @@ impl<'a> Work<'a> {
         let schema = match &name.schema {
             Some(schema) if schema == "pg_temp" => return Err(SqlError::unsupported("a temporary object")),
             Some(schema) => self.schema(schema)?,
-            None => self.context.search_path.iter().find_map(|name| self.catalog.schema_oid(name)).ok_or_else(
-                || SqlError::new(SqlState::INVALID_SCHEMA_NAME, "no schema has been selected to create in"),
-            )?,
+            None => {
+                self.context.search_path.iter().find_map(|name| self.catalog.schema_oid(name)).ok_or_else(|| {
+                    SqlError::new(SqlState::INVALID_SCHEMA_NAME, "no schema has been selected to create in")
+                })?
+            }
         };
         if schema == PG_CATALOG_OID || schema == INFORMATION_SCHEMA_OID {
             let shown = format!("{}.{}", self.catalog.schema_name(schema).unwrap_or_default(), name.name);
