@@ -87,10 +87,8 @@ impl Shard {
             from_known = plan.from_known;
             layers_read = plan.deltas.len() + usize::from(plan.image.is_some());
             let deltas = plan.deltas.iter().map(|layer| self.reader.page(layer, page, None, at));
-            let (image, deltas) = futures::try_join!(
-                self.image(plan.image.as_deref(), page),
-                futures::future::try_join_all(deltas)
-            )?;
+            let (image, deltas) =
+                futures::try_join!(self.image(plan.image.as_deref(), page), futures::future::try_join_all(deltas))?;
             if !plan.from_known {
                 base = image.map(|entry| entry.bytes);
             }

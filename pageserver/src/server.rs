@@ -7,6 +7,7 @@ use futures::StreamExt;
 use logstore::client::LogClient;
 use parking_lot::Mutex;
 use storage::BranchId;
+use storage::manifest::Manifest;
 use storage::object::ObjectStore;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -66,6 +67,22 @@ impl PageServer {
         self.shard.freeze();
     }
 
+    /// Memory of records that are not in layers yet.
+    pub fn buffered_bytes(&self) -> usize {
+        let view = self.shard.view();
+        view.open().bytes() + view.frozen_bytes()
+    }
+
+    /// Whether another page server has taken the shard over. This one then writes nothing any more.
+    pub fn is_lost(&self) -> bool {
+        self.shard.is_lost()
+    }
+
+    /// The manifest as last written.
+    pub async fn manifest(&self) -> Manifest {
+        self.shard.manifest().await
+    }
+
     /// Ends all tasks, after what was frozen has been written: the next start then has little log to read. It is as
     /// safe, only slower, to be killed.
     pub async fn shutdown(&self) {
@@ -121,7 +138,8 @@ impl PageClient for LocalPageClient {
         let mut order: Vec<_> = (0..requests.len()).collect();
         order.sort_by_key(|&number| requests[number].page);
         let mut answers: Vec<Option<Result<PageImage, PageError>>> = vec![None; requests.len()];
-        let reads = order.into_iter().map(|number| async move { (number, self.shard.get_page(requests[number]).await) });
+        let reads =
+            order.into_iter().map(|number| async move { (number, self.shard.get_page(requests[number]).await) });
         let mut reads = futures::stream::iter(reads).buffer_unordered(self.shard.config.read_concurrency.max(1));
         while let Some((number, answer)) = reads.next().await {
             answers[number] = Some(answer);

@@ -171,10 +171,8 @@ impl Shard {
     where
         W: AsyncFnOnce(&JobContext<'_>) -> T,
     {
-        let next_name = || LayerName {
-            generation: self.generation,
-            sequence: self.next_sequence.fetch_add(1, Ordering::Relaxed),
-        };
+        let next_name =
+            || LayerName { generation: self.generation, sequence: self.next_sequence.fetch_add(1, Ordering::Relaxed) };
         let stopped = || (self.stopping() && !urgent) || self.is_lost();
         let context = JobContext {
             store: &self.store,

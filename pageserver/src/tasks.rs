@@ -190,9 +190,8 @@ pub(crate) async fn compact(shard: Arc<Shard>, compactor: Compactor) {
 async fn compact_once(shard: &Arc<Shard>, job: &Job) -> Result<(), JobError> {
     // Rewriting is mostly computation: on a thread of its own it leaves the runtime's to readers.
     let (runtime, owned, rewrite) = (tokio::runtime::Handle::current(), shard.clone(), job.clone());
-    let work = move || {
-        runtime.block_on(owned.with_job_context(false, async |context| run_job(context, &rewrite).await))
-    };
+    let work =
+        move || runtime.block_on(owned.with_job_context(false, async |context| run_job(context, &rewrite).await));
     let layers = match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome?,
         Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),

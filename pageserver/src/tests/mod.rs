@@ -1,1 +1,266 @@
-//! Page equality and its enemies.
+//! Page equality and its enemies: whatever happened to buffers, layers, disks and servers, the answer for a page at an
+//! LSN is what direct replay of the log gives.
+
+mod fake_log;
+mod workload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::path::Path;
+use storage::object::faults::{Fate, FaultyStore};
+use storage::object::{ObjectStore, RetryPolicy};
+use storage::{Lsn, PageNo};
+
+use self::fake_log::FakeLog;
+use self::workload::{BRANCH, Workload};
+use crate::client::{GetPage, PageClient, PageError};
+use crate::config::PageServerConfig;
+use crate::server::PageServer;
+
+/// Small limits, so that little log makes many layers.
+fn config() -> PageServerConfig {
+    let mut config = PageServerConfig::new(BRANCH, 8 << 20);
+    config.buffer_bytes = 20 << 10;
+    config.frozen_bytes = 60 << 10;
+    config.retry_pause = Duration::from_millis(1);
+    config.wait_timeout = Duration::from_secs(20);
+    config.compaction.layer_target_bytes = 16 << 10;
+    config.compaction.image_ratio = 100;
+    config
+}
+
+struct Fixture {
+    store: ObjectStore,
+    log: Arc<FakeLog>,
+    workload: Workload,
+}
+
+impl Fixture {
+    fn new(seed: u64, page_space: u64) -> Fixture {
+        let store = ObjectStore::memory(RetryPolicy::none());
+        Fixture { store, log: Arc::new(FakeLog::new()), workload: Workload::new(seed, page_space) }
+    }
+
+    async fn start(&self, config: PageServerConfig) -> PageServer {
+        PageServer::start(config, self.store.clone(), self.log.clone()).await.expect("the shard is free")
+    }
+
+    /// Random pages at random LSNs, in batches.
+    async fn check(&mut self, client: &dyn PageClient, questions: usize) {
+        let end = self.workload.end;
+        let horizon = client.status(BRANCH).await.expect("status").horizon_lsn;
+        let requests: Vec<_> = (0..questions)
+            .map(|_| {
+                let page = self.workload.any_page();
+                let newest = self.workload.random.below(3) == 0;
+                let at = if newest { end } else { Lsn(self.workload.random.below(end.0 + 1)) };
+                let known = self.workload.random.below(2) == 0;
+                let last = self.workload.expected(page, at).map_or(Lsn::ZERO, |(lsn, _)| lsn);
+                GetPage { page, at, not_modified_since: if known { last } else { at } }
+            })
+            .collect();
+        for requests in requests.chunks(17) {
+            let answers = client.get_pages(BRANCH, requests).await;
+            assert_eq!(answers.len(), requests.len());
+            for (request, answer) in requests.iter().zip(answers) {
+                let GetPage { page, at, .. } = *request;
+                match (answer, self.workload.expected(page, at)) {
+                    (Ok(image), Some((lsn, bytes))) => {
+                        assert_eq!(image.page_lsn, lsn, "page {page} as of {at}");
+                        assert!(image.bytes == bytes, "page {page} as of {at} differs from replay");
+                    }
+                    (Err(PageError::NotFound { .. }), None) => {}
+                    (Err(PageError::BelowHorizon { horizon, .. }), _) => assert!(at < horizon, "{at} {horizon}"),
+                    (answer, expected) => {
+                        let expected = expected.map(|(lsn, _)| lsn);
+                        panic!("page {page} as of {at}, horizon {horizon}: {answer:?}, expected {expected:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits until something about a server holds.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..4000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
+}
+
+async fn check_equality(seed: u64) {
+    let mut fixture = Fixture::new(seed, 40);
+    let mut config = config();
+    if seed % 2 == 0 {
+        config.compaction.retention_bytes = 200 << 10;
+    }
+    let mut server = fixture.start(config.clone()).await;
+    for round in 0..6 {
+        fixture.workload.run(&fixture.log, 150);
+        fixture.check(server.client().as_ref(), 120).await;
+        match round % 3 {
+            0 => server.freeze(),
+            // A crash: nothing that is in memory survives.
+            1 => {
+                drop(server);
+                server = fixture.start(config.clone()).await;
+            }
+            _ => {
+                server.shutdown().await;
+                fixture.log.trim();
+                server = fixture.start(config.clone()).await;
+                let status = server.client().status(BRANCH).await.expect("status");
+                assert_eq!(status.durable_lsn, fixture.workload.end, "a clean stop leaves no log to read");
+            }
+        }
+        fixture.check(server.client().as_ref(), 120).await;
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_equal_replay() {
+    for seed in 0..6 {
+        check_equality(seed).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_equal_replay_on_a_local_directory() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let mut fixture = Fixture::new(77, 30);
+    fixture.store = ObjectStore::open(&format!("file://{}", directory.path().display()), RetryPolicy::none())
+        .expect("a fresh directory opens");
+    for _ in 0..3 {
+        let server = fixture.start(config()).await;
+        fixture.workload.run(&fixture.log, 100);
+        fixture.check(server.client().as_ref(), 100).await;
+        server.freeze();
+        fixture.check(server.client().as_ref(), 50).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_equal_replay_over_a_faulty_store() {
+    for seed in 100..103 {
+        let inner = Arc::new(object_store::memory::InMemory::new());
+        let mut fates = workload::Random(seed);
+        let fates = parking_lot::Mutex::new(move || match fates.below(10) {
+            0 => Fate::Refused,
+            1 => Fate::AnswerLost,
+            _ => Fate::Answered,
+        });
+        let faulty = FaultyStore::new(inner, move |_| (fates.lock())());
+        let mut fixture = Fixture::new(seed, 30);
+        fixture.store = ObjectStore::new(Arc::new(faulty), Path::default(), RetryPolicy::immediate(8));
+        for round in 0..4 {
+            let server = fixture.start(config()).await;
+            fixture.workload.run(&fixture.log, 150);
+            fixture.check(server.client().as_ref(), 60).await;
+            if round % 2 == 0 {
+                server.shutdown().await;
+                fixture.log.trim();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_holds_the_log_back_and_passes() {
+    let inner = Arc::new(object_store::memory::InMemory::new());
+    let away = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let decide = away.clone();
+    let faulty = FaultyStore::new(inner, move |_| {
+        if decide.load(std::sync::atomic::Ordering::SeqCst) { Fate::Refused } else { Fate::Answered }
+    });
+    let mut fixture = Fixture::new(9, 30);
+    fixture.store = ObjectStore::new(Arc::new(faulty), Path::default(), RetryPolicy::none());
+    let config = config();
+    let server = fixture.start(config.clone()).await;
+    away.store(true, std::sync::atomic::Ordering::SeqCst);
+    fixture.workload.run(&fixture.log, 1500);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let held = server.buffered_bytes();
+    let most = config.frozen_bytes + 3 * config.buffer_bytes + (300 << 10);
+    assert!(held <= most, "{held} bytes held, {most} allowed");
+    let reached = server.client().status(BRANCH).await.expect("status").ingested_lsn;
+    assert!(reached < fixture.workload.end, "the log was read to its end although nothing could be written");
+    away.store(false, std::sync::atomic::Ordering::SeqCst);
+    fixture.check(server.client().as_ref(), 200).await;
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_owners() {
+    let mut fixture = Fixture::new(11, 30);
+    let old = fixture.start(config()).await;
+    fixture.workload.run(&fixture.log, 200);
+    fixture.check(old.client().as_ref(), 50).await;
+    let new = fixture.start(config()).await;
+    fixture.workload.run(&fixture.log, 20);
+    old.freeze();
+    fixture.check(new.client().as_ref(), 50).await;
+    eventually("the old owner learns of the new one", async || old.is_lost()).await;
+    // What the old owner wrote meanwhile must not be named, and nothing of the new one's may be deleted.
+    fixture.workload.run(&fixture.log, 300);
+    fixture.check(new.client().as_ref(), 200).await;
+    drop(old);
+    new.shutdown().await;
+    let after = fixture.start(config()).await;
+    fixture.check(after.client().as_ref(), 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn layers_stay_few_and_history_goes() {
+    let mut fixture = Fixture::new(21, 60);
+    let mut config = config();
+    config.compaction.retention_bytes = 100 << 10;
+    let server = fixture.start(config.clone()).await;
+    for _ in 0..20 {
+        fixture.workload.run(&fixture.log, 150);
+        fixture.check(server.client().as_ref(), 20).await;
+        let manifest = server.manifest().await;
+        let depth = crate::compaction::depth(&manifest);
+        assert!(depth <= config.compaction.max_depth, "a read may touch {depth} runs");
+    }
+    eventually("compaction comes to rest", async || {
+        let manifest = server.manifest().await;
+        crate::compaction::plan_merge(&manifest, &config.compaction).is_none()
+            && crate::compaction::plan_images(&manifest, &config.compaction).is_none()
+            && crate::compaction::plan_garbage(&manifest, &config.compaction).is_none()
+    })
+    .await;
+    let manifest = server.manifest().await;
+    let most = config.compaction.merge_trigger + config.compaction.run_trigger - 2;
+    assert!(crate::compaction::depth(&manifest) <= most, "{} runs at rest", crate::compaction::depth(&manifest));
+    assert!(manifest.horizon > Lsn::ZERO, "old history is dropped");
+    fixture.check(server.client().as_ref(), 200).await;
+    let request = GetPage { page: PageNo(1), at: Lsn(1), not_modified_since: Lsn(1) };
+    let answer = server.client().get_pages(BRANCH, &[request]).await.remove(0);
+    assert!(matches!(answer, Err(PageError::BelowHorizon { .. })), "{answer:?}");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn requests_that_cannot_be_answered() {
+    let mut fixture = Fixture::new(31, 5);
+    let mut config = config();
+    config.wait_timeout = Duration::from_millis(20);
+    let server = fixture.start(config).await;
+    fixture.workload.run(&fixture.log, 5);
+    let beyond = Lsn(fixture.workload.end.0 + 1);
+    let ahead = GetPage { page: PageNo(1), at: beyond, not_modified_since: beyond };
+    let never = GetPage { page: PageNo(999), at: fixture.workload.end, not_modified_since: fixture.workload.end };
+    let client = server.client();
+    let answers = client.get_pages(BRANCH, &[ahead, never]).await;
+    assert!(matches!(answers[0], Err(PageError::Behind { .. })), "{:?}", answers[0]);
+    assert!(matches!(answers[1], Err(PageError::NotFound { .. })), "{:?}", answers[1]);
+    let elsewhere = client.get_pages(storage::BranchId(99), &[never]).await;
+    assert!(matches!(elsewhere[0], Err(PageError::Unavailable { .. })), "{:?}", elsewhere[0]);
+    assert_eq!(client.get_pages(BRANCH, &[]).await, vec![]);
+}

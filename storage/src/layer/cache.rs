@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use moka::sync::Cache;
 
-use super::format::BlockHandle;
 use super::LayerName;
+use super::format::BlockHandle;
 use crate::{BranchId, ShardId};
 
 type LayerId = (BranchId, ShardId, LayerName);

@@ -1,1 +1,185 @@
-//! Layer tests.
+//! Round trip through an object store, every page at every LSN, and every flipped bit.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::format::LayerIdentity;
+use super::*;
+use crate::object::{ObjectStore, RetryPolicy};
+use crate::{BranchId, Generation, ShardId};
+
+const BRANCH: BranchId = BranchId(5);
+const SHARD: ShardId = ShardId(0);
+
+struct Fixture {
+    store: ObjectStore,
+    layers: Vec<LayerDescriptor>,
+}
+
+impl Fixture {
+    fn reader(&self) -> LayerReader {
+        LayerReader::new(self.store.clone(), LayerCache::new(1 << 20, 1 << 20), BRANCH, SHARD)
+    }
+}
+
+async fn write(kind: LayerKind, entries: &[LayerEntry], layer_target_bytes: u64) -> Fixture {
+    let store = ObjectStore::memory(RetryPolicy::none());
+    let start_lsn = if kind == LayerKind::Image { Lsn(1 << 20) } else { Lsn(0) };
+    let identity = LayerIdentity { branch: BRANCH, kind, start_lsn, end_lsn: Lsn(1 << 20) };
+    let settings = RunSettings { shard_prefix: shard_prefix(BRANCH, SHARD), identity, level: 1, layer_target_bytes };
+    let mut sequence = 0;
+    let names = move || {
+        sequence += 1;
+        LayerName { generation: Generation(1), sequence }
+    };
+    let mut writer = RunWriter::new(&store, settings, names);
+    for entry in entries {
+        writer.push(entry.page, entry.lsn, &entry.bytes).await.expect("memory takes it");
+    }
+    let layers = writer.finish().await.expect("memory takes it");
+    Fixture { store, layers }
+}
+
+async fn scan_all(fixture: &Fixture) -> Vec<LayerEntry> {
+    let reader = fixture.reader();
+    let mut found = Vec::new();
+    for layer in &fixture.layers {
+        let mut scan = reader.scan(layer).await.expect("scan");
+        while let Some(entry) = scan.next().await.expect("entry") {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+async fn check_round_trip(kind: LayerKind, entries: Vec<LayerEntry>, layer_target_bytes: u64) {
+    let fixture = write(kind, &entries, layer_target_bytes).await;
+    assert_eq!(scan_all(&fixture).await, entries, "a scan gives what was written");
+    for pair in fixture.layers.windows(2) {
+        assert!(pair[0].last_page < pair[1].first_page, "layers of a run overlap: {pair:?}");
+    }
+    if kind == LayerKind::Image {
+        let (first, last) = (fixture.layers.first().expect("one"), fixture.layers.last().expect("one"));
+        assert_eq!((first.first_page, last.last_page), (PageNo(0), PageNo(u64::MAX)));
+    }
+    let reader = fixture.reader();
+    let mut pages: Vec<_> = entries.iter().map(|entry| entry.page).collect();
+    pages.push(PageNo(u64::MAX));
+    pages.dedup();
+    for page in pages {
+        for (above, up_to) in [(None, Lsn::MAX), (Some(Lsn(40)), Lsn(80)), (Some(Lsn(80)), Lsn(40))] {
+            let within = |entry: &&LayerEntry| {
+                entry.page == page && above.is_none_or(|above| entry.lsn > above) && entry.lsn <= up_to
+            };
+            let expected: Vec<_> = entries.iter().filter(within).cloned().collect();
+            let mut found = Vec::new();
+            for layer in fixture.layers.iter().filter(|layer| layer.covers(page)) {
+                found.append(&mut reader.page(layer, page, above, up_to).await.expect("page"));
+            }
+            assert_eq!(found, expected, "page {page} in ({above:?}, {up_to}]");
+        }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("runtime")
+}
+
+fn entries(images: bool) -> impl Strategy<Value = Vec<LayerEntry>> {
+    let bytes = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..60),
+        (any::<u8>(), 0..9000usize).prop_map(|(byte, length)| vec![byte; length]),
+    ];
+    proptest::collection::vec((0..40u64, 1..120u64, bytes), 0..200).prop_map(move |mut raw| {
+        raw.sort_by_key(|(page, lsn, _)| (*page, *lsn));
+        if images {
+            raw.dedup_by_key(|(page, ..)| *page);
+        }
+        let entry = |(page, lsn, bytes)| LayerEntry { page: PageNo(page), lsn: Lsn(lsn), bytes: Bytes::from(bytes) };
+        raw.into_iter().map(entry).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn deltas_round_trip(entries in entries(false), target in prop_oneof![Just(1u64), Just(20_000), Just(u64::MAX)]) {
+        if !entries.is_empty() {
+            runtime().block_on(check_round_trip(LayerKind::Delta, entries, target));
+        }
+    }
+
+    #[test]
+    fn images_round_trip(entries in entries(true), target in prop_oneof![Just(1u64), Just(20_000), Just(u64::MAX)]) {
+        runtime().block_on(check_round_trip(LayerKind::Image, entries, target));
+    }
+}
+
+fn sample() -> Vec<LayerEntry> {
+    let entry = |n: u64| LayerEntry { page: PageNo(n / 3), lsn: Lsn(n + 1), bytes: Bytes::from(vec![n as u8; 300]) };
+    (0..300).map(entry).collect()
+}
+
+#[tokio::test]
+async fn damage_is_found() {
+    let fixture = write(LayerKind::Delta, &sample(), u64::MAX).await;
+    let layer = &fixture.layers[0];
+    let key = layer_key(&shard_prefix(BRANCH, SHARD), layer.name);
+    let good = fixture.store.get(&key).await.expect("get");
+    assert!(good.len() > 2 * format::FOOTER_BYTES, "the sample has blocks");
+    // The eight bytes at the head serve people who look at a file; nothing is read from them.
+    for bit in format::HEAD_BYTES * 8..good.len() * 8 {
+        let mut flipped = good.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fixture.store.put(&key, Bytes::from(flipped)).await.expect("put");
+        let reader = fixture.reader();
+        let outcome = async {
+            let mut scan = reader.scan(layer).await?;
+            while scan.next().await?.is_some() {}
+            Ok::<_, LayerError>(())
+        };
+        let outcome = outcome.await;
+        assert!(
+            matches!(outcome, Err(LayerError::Damaged { .. } | LayerError::Version { .. })),
+            "bit {bit} of {} flipped: {outcome:?}",
+            good.len() * 8
+        );
+    }
+}
+
+#[tokio::test]
+async fn misplaced_layers_are_found() {
+    let fixture = write(LayerKind::Delta, &sample(), 5_000).await;
+    let prefix = shard_prefix(BRANCH, SHARD);
+    let [first, second] = [&fixture.layers[0], &fixture.layers[1]];
+    let other = fixture.store.get(&layer_key(&prefix, second.name)).await.expect("get");
+    fixture.store.put(&layer_key(&prefix, first.name), other).await.expect("put");
+    let claimed = LayerDescriptor { size_bytes: second.size_bytes, ..first.clone() };
+    let outcome = fixture.reader().page(&claimed, first.first_page, None, Lsn::MAX).await;
+    assert!(matches!(outcome, Err(LayerError::Damaged { .. })), "{outcome:?}");
+    let elsewhere = LayerReader::new(fixture.store.clone(), LayerCache::new(1 << 20, 1 << 20), BranchId(6), SHARD);
+    let outcome = elsewhere.page(second, second.first_page, None, Lsn::MAX).await;
+    assert!(outcome.is_err(), "another branch's reader must not get these records");
+}
+
+#[test]
+fn lying_lengths_are_refused_before_allocation() {
+    let identity = LayerIdentity { branch: BRANCH, kind: LayerKind::Delta, start_lsn: Lsn(0), end_lsn: Lsn(9) };
+    let raw = vec![0u8; format::MAX_BLOCK_BYTES + 1];
+    let stored = format::encode_block(&identity, 0, PageNo(0), &raw);
+    let refused = format::decode_block(&identity, 0, PageNo(0), &stored).expect_err("too long");
+    assert!(refused.contains("claims"), "{refused}");
+    for (number, page) in [(1, 0), (0, 1)] {
+        let stored = format::encode_block(&identity, 0, PageNo(0), b"");
+        assert!(format::decode_block(&identity, number, PageNo(page), &stored).is_err());
+    }
+}
+
+#[test]
+fn names() {
+    let name = LayerName { generation: Generation(0x1_2345_6789), sequence: 7 };
+    assert_eq!(LayerName::parse(&name.to_string()), Some(name));
+    for text in ["", "1", "x-1", "1-", "1-2-3"] {
+        assert_eq!(LayerName::parse(text), None, "{text:?}");
+    }
+}

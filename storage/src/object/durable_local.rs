@@ -141,16 +141,21 @@ impl DurableLocal {
         .await
     }
 
-    /// Replaces an object if its ETag is still `expected`.
-    async fn update(&self, location: &Path, payload: PutPayload, expected: Option<String>) -> Result<()> {
-        let destination = self.files.path_to_filesystem(location)?;
+    /// Held while an object is compared and changed, by one process and task at a time.
+    async fn lock(&self) -> Result<File> {
         let lock_path = self.root.join(LOCK_FILE);
-        let lock = blocking(move || {
+        blocking(move || {
             let lock = OpenOptions::new().create(true).truncate(false).write(true).open(lock_path).map_err(failed)?;
             lock.lock().map_err(failed)?;
             Ok(lock)
         })
-        .await?;
+        .await
+    }
+
+    /// Replaces an object if its ETag is still `expected`. Gives the lock back: it is held until the new contents are
+    /// in place, also when this future is dropped meanwhile.
+    async fn update(&self, lock: File, location: &Path, payload: PutPayload, expected: Option<String>) -> Result<File> {
+        let destination = self.files.path_to_filesystem(location)?;
         let current = match self.files.head(location).await {
             Ok(meta) => meta.e_tag,
             Err(Error::NotFound { .. }) => None,
@@ -176,11 +181,16 @@ impl DurableLocal {
             if placed.is_err() {
                 let _ = std::fs::remove_file(&staged);
             }
-            // Held until the new contents are in place, also when this future was dropped meanwhile.
-            drop(lock);
-            placed
+            placed.map(|()| lock)
         })
         .await
+    }
+
+    /// Names what was just put, before anybody else can replace it.
+    async fn put_result(&self, location: &Path, lock: File) -> Result<PutResult> {
+        let e_tag = self.files.head(location).await?.e_tag;
+        drop(lock);
+        Ok(PutResult { e_tag, version: None })
     }
 }
 
@@ -189,12 +199,21 @@ impl ObjectStore for DurableLocal {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let destination = self.files.path_to_filesystem(location)?;
         match options.mode {
-            PutMode::Overwrite => self.place(destination, payload, true).await?,
-            PutMode::Create => self.place(destination, payload, false).await?,
-            // What another writer puts in between is not ours to name: the answer has no ETag, the caller reads back.
-            PutMode::Update(version) => self.update(location, payload, version.e_tag).await?,
+            PutMode::Overwrite => {
+                self.place(destination, payload, true).await?;
+                Ok(PutResult { e_tag: None, version: None })
+            }
+            PutMode::Create => {
+                let lock = self.lock().await?;
+                self.place(destination, payload, false).await?;
+                self.put_result(location, lock).await
+            }
+            PutMode::Update(version) => {
+                let lock = self.lock().await?;
+                let lock = self.update(lock, location, payload, version.e_tag).await?;
+                self.put_result(location, lock).await
+            }
         }
-        Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn put_multipart_opts(

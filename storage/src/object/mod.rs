@@ -8,6 +8,8 @@
 //! 3. A put counts when it returns: locally the file and its directory have been synced by then.
 //! 4. Correctness never depends on [`ObjectStore::list`].
 
+pub mod faults;
+
 mod durable_local;
 mod error;
 mod retry;
@@ -59,7 +61,8 @@ impl ObjectStore {
             "memory" if rest.is_empty() || rest == "/" => Ok(ObjectStore::memory(retry)),
             "memory" => Err(refuse("memory:// takes no path")),
             "file" if rest.starts_with('/') => {
-                let local = DurableLocal::open(std::path::Path::new(rest)).map_err(|e| ObjectError::from_put(url, e))?;
+                let local =
+                    DurableLocal::open(std::path::Path::new(rest)).map_err(|e| ObjectError::from_put(url, e))?;
                 Ok(ObjectStore::new(Arc::new(local), Path::default(), retry))
             }
             "file" => Err(refuse("file:// needs an absolute path: file:///directory")),
@@ -83,7 +86,8 @@ impl ObjectStore {
     }
 
     fn path(&self, key: &str) -> Result<Path, ObjectError> {
-        let key = Path::parse(key).map_err(|e| ObjectError::Permanent { key: key.to_owned(), reason: e.to_string() })?;
+        let key =
+            Path::parse(key).map_err(|e| ObjectError::Permanent { key: key.to_owned(), reason: e.to_string() })?;
         Ok(self.prefix.parts().chain(key.parts()).collect())
     }
 

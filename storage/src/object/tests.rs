@@ -1,1 +1,167 @@
 //! Every operation on every backend, swaps that race, and answers that get lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::faults::{Fate, FaultyStore};
+use super::*;
+
+fn local(directory: &tempfile::TempDir) -> ObjectStore {
+    let url = format!("file://{}", directory.path().display());
+    ObjectStore::open(&url, RetryPolicy::none()).expect("a fresh directory opens")
+}
+
+async fn check_operations(store: ObjectStore) {
+    let bytes = Bytes::from_static(b"0123456789");
+    store.put("a/b/one", bytes.clone()).await.expect("put");
+    store.put("a/b/one", bytes.clone()).await.expect("put again");
+    assert_eq!(store.get("a/b/one").await, Ok(bytes));
+    assert_eq!(store.get_range("a/b/one", 3..6).await, Ok(Bytes::from_static(b"345")));
+    assert!(store.get_range("a/b/one", 8..12).await.is_err(), "a range past the end is refused");
+    assert_eq!(store.get("a/b/two").await, Err(ObjectError::NotFound { key: "a/b/two".to_owned() }));
+    assert_eq!(store.list("a").await, Ok(vec!["a/b/one".to_owned()]));
+    store.delete("a/b/one").await.expect("delete");
+    store.delete("a/b/one").await.expect("deleting what is gone");
+    assert_eq!(store.list("a").await, Ok(vec![]));
+
+    let large = vec![7u8; 20 << 20];
+    let mut upload = store.upload("large/object");
+    for part in large.chunks(1 << 20) {
+        upload.write(part).await.expect("write");
+    }
+    assert_eq!(upload.written_bytes(), large.len() as u64);
+    upload.finish().await.expect("finish");
+    assert!(store.get("large/object").await.expect("get") == large, "parts come back in order");
+
+    let mut upload = store.upload("large/abandoned");
+    upload.write(&large).await.expect("write");
+    upload.abort().await;
+    assert!(store.get("large/abandoned").await.is_err());
+
+    let first = store.swap("m", None, Bytes::from_static(b"first")).await.expect("create");
+    assert_eq!(store.read_versioned("m").await, Ok(Some(first.clone())));
+    let conflict = store.swap("m", None, Bytes::from_static(b"rival")).await;
+    assert!(matches!(conflict, Err(SwapError::Conflict { current: Some(found), .. }) if found == first));
+    let second = store.swap("m", Some(&first), Bytes::from_static(b"second")).await.expect("update");
+    let stale = store.swap("m", Some(&first), Bytes::from_static(b"late")).await;
+    assert!(matches!(stale, Err(SwapError::Conflict { current: Some(found), .. }) if found == second));
+}
+
+#[tokio::test]
+async fn operations() {
+    check_operations(ObjectStore::memory(RetryPolicy::none())).await;
+    let directory = tempfile::tempdir().expect("tempdir");
+    check_operations(local(&directory)).await;
+}
+
+#[test]
+fn urls() {
+    for url in ["", "directory", "file://relative/path", "ftp://x", "s3://", "memory://x"] {
+        let opened = ObjectStore::open(url, RetryPolicy::none());
+        assert!(matches!(opened, Err(ObjectError::Url { .. })), "{url:?} gave {opened:?}");
+    }
+    assert!(ObjectStore::open("memory://", RetryPolicy::none()).is_ok());
+}
+
+/// Several writers append to one list. What was acknowledged is in it, once; what was denied is not.
+async fn check_appending(open: impl Fn(u64) -> ObjectStore, writers: u64, rounds: u64) {
+    let tasks = (0..writers).map(|writer| {
+        let store = open(writer);
+        tokio::spawn(async move {
+            let (mut acknowledged, mut denied) = (Vec::new(), Vec::new());
+            for round in 0..rounds {
+                for trial in 0.. {
+                    let Ok(found) = store.read_versioned("list").await else { continue };
+                    let name = format!("{writer}/{round}/{trial}");
+                    let mut next = found.as_ref().map(|found| found.bytes.to_vec()).unwrap_or_default();
+                    next.extend_from_slice(format!("{name}\n").as_bytes());
+                    match store.swap("list", found.as_ref(), Bytes::from(next)).await {
+                        Ok(_) => {
+                            acknowledged.push(name);
+                            break;
+                        }
+                        // Ours may have been in before the other's: then the list, which only grows, still shows it.
+                        Err(SwapError::Conflict { current, .. }) => {
+                            if current.is_some_and(|current| names(&current.bytes).contains(&name)) {
+                                acknowledged.push(name);
+                                break;
+                            }
+                            denied.push(name);
+                        }
+                        Err(_) => break,
+                    }
+                }
+            }
+            (acknowledged, denied)
+        })
+    });
+    let mut outcomes = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        outcomes.push(task.await.expect("no panic"));
+    }
+    let store = open(writers);
+    let found = loop {
+        if let Ok(found) = store.read_versioned("list").await {
+            break names(&found.expect("written").bytes);
+        }
+    };
+    for (acknowledged, denied) in outcomes {
+        for name in acknowledged {
+            assert_eq!(found.iter().filter(|found| **found == name).count(), 1, "{name} in {found:?}");
+        }
+        for name in denied {
+            assert!(!found.contains(&name), "{name} was denied and is in {found:?}");
+        }
+    }
+}
+
+fn names(bytes: &[u8]) -> Vec<String> {
+    std::str::from_utf8(bytes).expect("text").lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn swaps_race() {
+    let memory = ObjectStore::memory(RetryPolicy::none());
+    check_appending(|_| memory.clone(), 4, 50).await;
+    let directory = tempfile::tempdir().expect("tempdir");
+    // Each writer with a handle of its own, as separate processes would have.
+    check_appending(|_| local(&directory), 4, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn swaps_race_with_faults() {
+    let inner: Arc<dyn object_store::ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let open = |writer: u64| {
+        let state = AtomicU64::new(writer.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let faulty = FaultyStore::new(inner.clone(), move |_| {
+            let mixed = state.load(Ordering::Relaxed).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+            state.store(mixed, Ordering::Relaxed);
+            match mixed >> 33 & 7 {
+                0 => Fate::Refused,
+                1 => Fate::AnswerLost,
+                _ => Fate::Answered,
+            }
+        });
+        ObjectStore::new(Arc::new(faulty), Path::default(), RetryPolicy::immediate(6))
+    };
+    check_appending(open, 4, 60).await;
+}
+
+#[tokio::test]
+async fn lost_answers_are_settled_by_reading_back() {
+    let cases = [
+        // (fates of the requests, trials, won)
+        (vec![Fate::AnswerLost], 1, true),
+        (vec![Fate::Refused], 2, true),
+        (vec![Fate::AnswerLost, Fate::Refused], 2, true),
+        (vec![Fate::Refused], 1, false),
+    ];
+    for (fates, trials, won) in cases {
+        let inner = Arc::new(object_store::memory::InMemory::new());
+        let decide = fates.clone();
+        let faulty = FaultyStore::new(inner, move |n| *decide.get(n as usize).unwrap_or(&Fate::Answered));
+        let store = ObjectStore::new(Arc::new(faulty), Path::default(), RetryPolicy::immediate(trials));
+        let outcome = store.swap("m", None, Bytes::from_static(b"ours")).await;
+        assert_eq!(outcome.is_ok(), won, "{fates:?}: {outcome:?}");
+    }
+}

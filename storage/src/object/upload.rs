@@ -1,8 +1,8 @@
 //! Streamed writing of one object with bounded memory: small ones are put whole, larger ones go in parts.
 
 use bytes::{Bytes, BytesMut};
-use object_store::WriteMultipart;
 use object_store::ObjectStoreExt;
+use object_store::WriteMultipart;
 
 use super::{ObjectError, ObjectStore};
 
@@ -44,7 +44,8 @@ impl Upload {
         }
         if self.parts.is_none() {
             let path = self.store.path(&self.key)?;
-            let upload = self.store.inner.put_multipart(&path).await.map_err(|e| ObjectError::from_put(&self.key, e))?;
+            let upload =
+                self.store.inner.put_multipart(&path).await.map_err(|e| ObjectError::from_put(&self.key, e))?;
             self.parts = Some(WriteMultipart::new_with_chunk_size(upload, PART_BYTES));
         }
         let parts = self.parts.as_mut().expect("set just above");
