@@ -16,6 +16,7 @@ pub mod page;
 pub mod record;
 pub mod redo;
 pub mod row;
+pub mod testing;
 pub mod varint;
 
 pub use ids::{BranchId, Epoch, Generation, Lsn, PageNo, ShardId, TreeId};

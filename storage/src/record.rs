@@ -45,7 +45,7 @@ pub enum RedoOp<'a> {
     /// matter.
     Image { start: &'a [u8], end: &'a [u8] },
     /// A piece of a large value. Earlier content does not matter.
-    Overflow { tree: TreeId, next: Option<PageNo>, data: &'a [u8] },
+    Overflow { tree: TreeId, next: Option<PageNo>, pages: PageRun<'a>, data: &'a [u8] },
     /// Makes the meta page of a new branch. Earlier content does not matter.
     MetaFormat { catalog: TreeId, upkeep: TreeId, next_page: PageNo },
     /// Takes page numbers never used before, from the meta page's counter.
@@ -146,10 +146,11 @@ impl<'a> RedoOp<'a> {
                 put_bytes(out, start);
                 put_bytes(out, end);
             }
-            RedoOp::Overflow { tree, next, data } => {
+            RedoOp::Overflow { tree, next, pages, data } => {
                 out.push(OVERFLOW);
                 put_varint(out, tree.0.0);
                 put_optional(out, next);
+                put_bytes(out, pages.encoded);
                 put_bytes(out, data);
             }
             RedoOp::MetaFormat { catalog, upkeep, next_page } => {
@@ -218,6 +219,7 @@ impl<'a> RedoOp<'a> {
             OVERFLOW => RedoOp::Overflow {
                 tree: TreeId(PageNo(input.varint()?)),
                 next: take_optional(input)?,
+                pages: PageRun { encoded: input.bytes()? },
                 data: input.bytes()?,
             },
             META_FORMAT => RedoOp::MetaFormat {

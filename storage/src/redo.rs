@@ -52,7 +52,7 @@ pub fn redo(page: &mut Page, op: &RedoOp<'_>) -> Result<(), RedoError> {
             Ok(())
         }
         RedoOp::Image { start, end } => restore(page, start, end),
-        RedoOp::Overflow { tree, next, data } => page.format_overflow(tree, next, data),
+        RedoOp::Overflow { tree, next, pages, data } => page.format_overflow(tree, next, pages, data),
         RedoOp::MetaFormat { catalog, upkeep, next_page } => page.format_meta(catalog, upkeep, next_page),
         RedoOp::MetaExtend { count } => page.meta_extend(count),
         RedoOp::MetaPop { count } => page.meta_pop(count.into()),

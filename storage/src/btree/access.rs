@@ -13,6 +13,9 @@ pub enum TreeError {
     /// XX001. A page is not what the tree says it must be, or a record does not suit it.
     #[error("page {page} of tree {tree} is damaged: {reason}")]
     Damaged { tree: TreeId, page: PageNo, reason: &'static str },
+    /// XX000. A change does not suit the tree's pages: a program error.
+    #[error("tree change is inconsistent: {0}")]
+    Inconsistent(&'static str),
     /// Fetch the page and try again. Never raised after the first record of a prepared change.
     #[error("page {page} is not in memory")]
     NotResident { page: PageNo },

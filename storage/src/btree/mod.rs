@@ -1,5 +1,39 @@
 //! B+trees over pages.
+//!
+//! A tree is named by its root page, which never moves: when the root is full its content is pushed down
+//! into a new page. Rows live in leaves; internal pages hold truncated separators. There are no sibling
+//! pointers and no latches: a reader works at one LSN, at which every page is immutable, and the one
+//! writer changes the latest versions (DESIGN §1).
+//!
+//! | to … | use |
+//! |---|---|
+//! | read one row, or many sorted ones | [`get`], [`get_many`] |
+//! | scan | [`Cursor`] |
+//! | find out, outside the sequencer, which pages a change will touch | [`locate`] |
+//! | make sure, inside it, that a change cannot fail half way | [`prepare`] |
+//! | change a tree | [`apply_sorted`] |
+//!
+//! Errors of an implementation of [`PageReader`] pass through; those of trees themselves are [`TreeError`].
 
 mod access;
+mod check;
+mod cursor;
+mod merge;
+mod overflow;
+mod prepare;
+mod read;
+mod split;
+#[cfg(test)]
+mod tests;
+mod write;
 
 pub use access::{PageReader, PageWriter, TreeError};
+pub use check::{TreeReport, check_space, check_tree};
+pub use cursor::Cursor;
+pub use overflow::{free_overflow, write_overflow};
+pub use prepare::{Prepared, check_limits, prepare};
+pub use read::{Value, get, get_many, locate, read_overflow};
+pub use write::{apply_sorted, write_sorted};
+
+/// Longest value: the longest row that SQL offers, and some room for its encoding.
+pub const MAX_VALUE_BYTES: usize = (256 << 20) + (64 << 10);

@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use super::slotted::{ENTRY_HEADER_BYTES, HEAD_BYTES, OUT_OF_LINE, SLOT_BYTES};
 use super::{
-    CRC, FLAG_OVERFLOW, HEADER_BYTES, MAX_INLINE_VALUE_BYTES, MAX_KEY_BYTES, OVERFLOW_CAPACITY_BYTES, OverflowRef,
-    PAGE_SIZE_BYTES, PAGE_VERSION, PREFIX, Page, PageDamage, PageKind, VERSION,
+    CRC, FLAG_OVERFLOW, HEADER_BYTES, MAX_INLINE_VALUE_BYTES, MAX_KEY_BYTES, OverflowRef, PAGE_SIZE_BYTES,
+    PAGE_VERSION, PREFIX, Page, PageDamage, PageKind, VERSION,
 };
 
 const fn broken<T>(reason: &'static str) -> Result<T, PageDamage> {
@@ -34,12 +34,10 @@ impl Page {
         }
         match kind {
             PageKind::Leaf | PageKind::Internal => self.check_slotted(),
-            PageKind::Overflow if self.overflow_length() > OVERFLOW_CAPACITY_BYTES => {
-                broken("piece of a value exceeds its page")
-            }
+            PageKind::Overflow => self.check_overflow(),
             PageKind::Meta => crate::meta::check_meta(self),
             PageKind::FreeList => crate::meta::check_free_list(self),
-            PageKind::Overflow | PageKind::Unused => Ok(()),
+            PageKind::Unused => Ok(()),
         }
     }
 

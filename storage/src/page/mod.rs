@@ -25,6 +25,7 @@
 
 mod check;
 mod edit;
+mod measure;
 mod overflow;
 mod slotted;
 
@@ -35,7 +36,10 @@ use bytes::Bytes;
 use crate::ids::{BranchId, Lsn, PageNo, TreeId};
 
 pub use edit::EntryBytes;
-pub use overflow::{OVERFLOW_CAPACITY_BYTES, OverflowRef};
+pub use measure::{Fit, common_prefix_len};
+pub use overflow::{
+    HEAD_FANOUT, OVERFLOW_CAPACITY_BYTES, OverflowRef, head_capacity_bytes, head_pages, overflow_pages,
+};
 pub use slotted::EntryValue;
 
 /// Bytes in a page.
@@ -53,6 +57,9 @@ pub const MAX_INLINE_ENTRY_BYTES: usize = 2600;
 
 /// Root flag: the tree has, or had, values in overflow pages.
 pub const FLAG_OVERFLOW: u8 = 1;
+
+/// Bytes after the header.
+pub const BODY_BYTES: usize = PAGE_SIZE_BYTES - HEADER_BYTES;
 
 const CRC: usize = 0;
 const VERSION: usize = 4;

@@ -1,0 +1,266 @@
+//! Trees against a model, and every batch they log against replay.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::{PageNo, TreeId};
+use crate::meta::{CATALOG_TREE, UPKEEP_TREE};
+use crate::page::{MAX_INLINE_VALUE_BYTES, MAX_KEY_BYTES};
+use crate::testing::{MemoryPages, replay};
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+fn borrowed(writes: &Writes) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> + Clone {
+    writes.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))
+}
+
+fn write(pages: &mut MemoryPages, tree: TreeId, writes: &Writes) {
+    let before = pages.iter().count();
+    let bound = prepare(pages, tree, borrowed(writes)).expect("writes are sound").new_pages_bound();
+    pages.commit(|pages| write_sorted(pages, tree, borrowed(writes))).expect("writes apply");
+    let made = pages.iter().count() - before;
+    assert!(made <= bound, "{made} pages were made, {bound} were announced");
+}
+
+fn apply_to_model(model: &mut Model, writes: &Writes) {
+    for (key, value) in writes {
+        match value {
+            Some(value) => model.insert(key.clone(), value.clone()),
+            None => model.remove(key),
+        };
+    }
+}
+
+/// Rows in both directions, structure, page space, and the bytes of every page after replay.
+fn check(pages: &MemoryPages, tree: TreeId, model: &Model) {
+    let mut cursor = Cursor::new(pages, tree);
+    let mut forward = Vec::new();
+    let mut more = cursor.seek_first().expect("readable");
+    while more {
+        forward.push((cursor.key().to_vec(), cursor.value().to_vec()));
+        more = cursor.next_row().expect("readable");
+    }
+    assert!(forward.iter().map(|(key, value)| (key, value)).eq(model.iter()), "rows differ from the model");
+    let mut backward = Vec::new();
+    let mut more = cursor.seek_last().expect("readable");
+    while more {
+        backward.push(cursor.key().to_vec());
+        more = cursor.previous_row().expect("readable");
+    }
+    assert!(backward.iter().rev().eq(model.keys()), "rows backward differ from the model");
+    check_structure(pages, &[tree]);
+}
+
+fn check_structure(pages: &MemoryPages, trees: &[TreeId]) {
+    let mut in_use = Vec::new();
+    for &tree in [CATALOG_TREE, UPKEEP_TREE].iter().chain(trees) {
+        let report = check_tree(pages, tree).expect("readable");
+        assert_eq!(report.problems, [], "tree {tree}");
+        in_use.extend(report.pages);
+    }
+    assert_eq!(check_space(pages, in_use).expect("readable"), []);
+    let replayed = replay(&pages.log);
+    for (number, page) in pages.iter() {
+        assert!(replayed[&number].bytes() == page.bytes(), "page {number} differs after replay");
+        page.check().expect("sound");
+    }
+}
+
+/// Keys that share beginnings, meet, and vary in length up to the limit.
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        6 => (0_u64..400).prop_map(|number| number.to_be_bytes().to_vec()),
+        4 => prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(b'a'), Just(255)], 0..7),
+        2 => (0_u8..3, 0_usize..40).prop_map(|(byte, len)| vec![byte; len * 8]),
+        1 => (prop::collection::vec(0_u8..2, 0..4), 2000_usize..=MAX_KEY_BYTES - 4)
+            .prop_map(|(end, len)| [vec![7; len], end].concat()),
+    ]
+}
+
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    let length = prop_oneof![
+        6 => 0_usize..40,
+        4 => 100_usize..600,
+        2 => MAX_INLINE_VALUE_BYTES - 40..=MAX_INLINE_VALUE_BYTES + 40,
+        1 => 8100_usize..40_000,
+    ];
+    (length, any::<u8>()).prop_map(|(length, seed)| (0..length).map(|at| seed ^ (at / 50) as u8).collect())
+}
+
+fn writes() -> impl Strategy<Value = Writes> {
+    let some = prop::collection::btree_map(key(), prop::option::weighted(0.7, value()), 1..40);
+    let deletions = prop::collection::btree_map(key(), Just(None), 1..150);
+    prop_oneof![4 => some, 1 => deletions]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn behaves_like_a_map(batches in prop::collection::vec(writes(), 1..25)) {
+        let mut pages = MemoryPages::new();
+        let tree = pages.create_tree().expect("room");
+        let mut model = Model::new();
+        for batch in &batches {
+            write(&mut pages, tree, batch);
+            apply_to_model(&mut model, batch);
+        }
+        check(&pages, tree, &model);
+        for batch in &batches {
+            for key in batch.keys() {
+                let found = get(&pages, tree, key).expect("readable");
+                prop_assert_eq!(found.as_deref(), model.get(key).map(Vec::as_slice));
+            }
+        }
+        let mut found = Vec::new();
+        let keys: std::collections::BTreeSet<&[u8]> = batches.iter().flat_map(BTreeMap::keys).map(Vec::as_slice).collect();
+        get_many(&pages, tree, keys.iter().copied(), |_, value| found.push(value.map(<[u8]>::to_vec))).expect("readable");
+        let expected: Vec<_> = keys.iter().map(|&key| model.get(key).cloned()).collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn seeks_like_a_map(batches in prop::collection::vec(writes(), 1..8), probes in prop::collection::vec(key(), 1..40)) {
+        let mut pages = MemoryPages::new();
+        let tree = pages.create_tree().expect("room");
+        let mut model = Model::new();
+        for batch in &batches {
+            write(&mut pages, tree, batch);
+            apply_to_model(&mut model, batch);
+        }
+        let mut cursor = Cursor::new(&pages, tree);
+        for probe in &probes {
+            let key = |cursor: &Cursor<&MemoryPages>| cursor.on_row().then(|| cursor.key().to_vec());
+            cursor.seek_at_or_above(probe).expect("readable");
+            prop_assert_eq!(key(&cursor), model.range(probe.clone()..).next().map(|(key, _)| key.clone()));
+            cursor.seek_at_or_below(probe).expect("readable");
+            prop_assert_eq!(key(&cursor), model.range(..=probe.clone()).next_back().map(|(key, _)| key.clone()));
+            cursor.seek_below(probe).expect("readable");
+            prop_assert_eq!(key(&cursor), model.range(..probe.clone()).next_back().map(|(key, _)| key.clone()));
+            let above = (std::ops::Bound::Excluded(probe.clone()), std::ops::Bound::Unbounded);
+            cursor.seek_above(probe).expect("readable");
+            prop_assert_eq!(key(&cursor), model.range(above).next().map(|(key, _)| key.clone()));
+        }
+    }
+}
+
+fn numbered(range: impl Iterator<Item = u64>, value_bytes: usize) -> Writes {
+    range.map(|number| (number.to_be_bytes().to_vec(), Some(vec![number as u8; value_bytes]))).collect()
+}
+
+fn fill(report: &TreeReport) -> f64 {
+    report.leaf_used_bytes as f64 / (report.leaf_pages as f64 * crate::page::BODY_BYTES as f64)
+}
+
+#[test]
+fn orderly_inserts_fill_pages_and_log_no_moved_rows() {
+    for descending in [false, true] {
+        let mut pages = MemoryPages::new();
+        let tree = pages.create_tree().expect("room");
+        let mut model = Model::new();
+        for number in 0..20_000_u64 {
+            let number = if descending { 1_000_000 - number } else { number };
+            let writes = numbered(std::iter::once(number), 60);
+            apply_to_model(&mut model, &writes);
+            pages.commit(|pages| write_sorted(pages, tree, borrowed(&writes))).expect("writes apply");
+        }
+        check(&pages, tree, &model);
+        let report = check_tree(&pages, tree).expect("readable");
+        assert!(fill(&report) > 0.95, "descending {descending}: pages are {:.2} full", fill(&report));
+        let log_bytes = pages.log.len() / 20_000;
+        assert!(log_bytes < 110, "descending {descending}: {log_bytes} log bytes a row of 68");
+    }
+}
+
+#[test]
+fn deleting_everything_gives_all_pages_back() {
+    for value_bytes in [20, 700, 3000, 9000] {
+        let mut pages = MemoryPages::new();
+        let tree = pages.create_tree().expect("room");
+        write(&mut pages, tree, &numbered(0..3000, value_bytes));
+        let size = pages.iter().count();
+        for first in [0, 1, 2] {
+            let deletions = (first..3000).step_by(3).map(|n: u64| (n.to_be_bytes().to_vec(), None)).collect();
+            write(&mut pages, tree, &deletions);
+            check_structure(&pages, &[tree]);
+        }
+        let report = check_tree(&pages, tree).expect("readable");
+        assert_eq!((report.pages.len(), report.rows, report.height), (1, 0, 1));
+        write(&mut pages, tree, &numbered(0..3000, value_bytes));
+        assert!(pages.iter().count() <= size + 4, "freed pages are used again");
+        check_structure(&pages, &[tree]);
+    }
+}
+
+#[test]
+fn a_small_change_to_a_row_is_a_small_record() {
+    let mut pages = MemoryPages::new();
+    let tree = pages.create_tree().expect("room");
+    write(&mut pages, tree, &numbered(0..1000, 100));
+    let before = pages.log.len();
+    let mut value = vec![7_u8; 100];
+    value[40..44].copy_from_slice(&[1, 2, 3, 4]);
+    write(&mut pages, tree, &[(7_u64.to_be_bytes().to_vec(), Some(value))].into());
+    let bytes = pages.log.len() - before;
+    assert!(bytes <= 22 + 12, "{bytes} bytes");
+}
+
+#[test]
+fn limits_are_errors_before_any_record() {
+    let mut pages = MemoryPages::new();
+    let tree = pages.create_tree().expect("room");
+    let long_key = vec![1; MAX_KEY_BYTES + 1];
+    let result = prepare(&pages, tree, [(&long_key[..], None)]).map(|_| ());
+    assert_eq!(result, Err(TreeError::KeyTooLong { bytes: MAX_KEY_BYTES + 1, limit_bytes: MAX_KEY_BYTES }));
+    assert!(check_limits(&long_key[1..], Some(&[])).is_ok());
+    let long_value = vec![1; MAX_VALUE_BYTES + 1];
+    assert!(matches!(check_limits(&[], Some(&long_value)), Err(TreeError::ValueTooLong { .. })));
+    assert!(check_limits(&[], Some(&long_value[1..])).is_ok());
+}
+
+#[test]
+fn values_of_many_pages_come_back_whole() {
+    let mut pages = MemoryPages::new();
+    let tree = pages.create_tree().expect("room");
+    let capacity = crate::page::OVERFLOW_CAPACITY_BYTES;
+    let lengths =
+        [2049, capacity - 1, capacity, capacity + 1, 2 * capacity - 8, 2 * capacity - 7, 901 * capacity, 20 << 20];
+    let large = |length: usize| (0..length).map(|at| (at * 31 + at / 251) as u8).collect::<Vec<u8>>();
+    for (number, &length) in lengths.iter().enumerate() {
+        write(&mut pages, tree, &[(vec![number as u8], Some(large(length)))].into());
+    }
+    for (number, &length) in lengths.iter().enumerate() {
+        let value = get(&pages, tree, &[number as u8]).expect("readable").expect("there");
+        assert!(*value == large(length), "value of {length} bytes differs");
+    }
+    check_structure(&pages, &[tree]);
+    // Replaced by small ones, their pages are free again.
+    write(&mut pages, tree, &(0..lengths.len()).map(|number| (vec![number as u8], Some(vec![1]))).collect());
+    check_structure(&pages, &[tree]);
+    assert_eq!(check_tree(&pages, tree).expect("readable").pages, [tree.0]);
+}
+
+#[test]
+fn a_page_that_is_not_in_memory_stops_a_change_before_its_first_record() {
+    let mut pages = MemoryPages::new();
+    let tree = pages.create_tree().expect("room");
+    write(&mut pages, tree, &numbered(0..2000, 100));
+    let keys: Vec<[u8; 8]> = [3_u64, 4, 900, 1999].map(u64::to_be_bytes).to_vec();
+    let touched = locate(&pages, tree, keys.iter().map(|key| &key[..])).expect("readable");
+    assert!(touched.contains(&tree.0) && touched.len() == 4, "{touched:?}");
+    let writes: Writes = keys.iter().map(|key| (key.to_vec(), None)).collect();
+    for &page in &touched {
+        pages.set_resident(page, false);
+        let error = prepare(&pages, tree, borrowed(&writes)).map(|_| ());
+        assert_eq!(error, Err(TreeError::NotResident { page }));
+        pages.set_resident(page, true);
+    }
+    // Everything else may be away.
+    let others: Vec<PageNo> =
+        pages.iter().map(|(page, _)| page).filter(|page| page.0 != 0 && !touched.contains(page)).collect();
+    others.iter().for_each(|&page| pages.set_resident(page, false));
+    pages.commit(|pages| write_sorted(pages, tree, borrowed(&writes))).expect("writes apply");
+}
