@@ -57,6 +57,49 @@ pub enum LogError {
     /// The log's disk is full; nothing was written.
     #[error("log service has no room: {reason}")]
     NoSpace { reason: String },
+    /// Tell the operator: bytes of the log do not match their checksum. Names the file and the offset.
+    #[error("log is damaged: {reason}")]
+    Corrupt { reason: String },
+    /// A defect of the caller: the request makes no sense or exceeds a limit.
+    #[error("invalid request to the log service: {reason}")]
+    Invalid { reason: String },
+}
+
+/// A value of the metadata map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataValue {
+    /// Grows with every change of any key; never used twice.
+    pub version: u64,
+    /// The value.
+    pub bytes: Bytes,
+}
+
+/// Answer of [`MetadataClient::compare_and_swap`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SwapOutcome {
+    /// Done; the key now has this version (`None`: it was removed).
+    Swapped { version: Option<u64> },
+    /// Not done; this is what the key holds.
+    Conflict { current: Option<MetadataValue> },
+}
+
+/// A small replicated map with compare-and-swap: the store of the control plane. Reads are linearizable.
+#[async_trait]
+pub trait MetadataClient: Send + Sync {
+    /// A key's value.
+    async fn get(&self, key: &str) -> Result<Option<MetadataValue>, LogError>;
+
+    /// All keys that begin with `prefix`, in order.
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, MetadataValue)>, LogError>;
+
+    /// Sets (or with `None` removes) a key if its version is `expected`; `None` expects that it is absent. After
+    /// [`LogError::Unavailable`] the outcome is unknown: read the key again.
+    async fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<u64>,
+        value: Option<Bytes>,
+    ) -> Result<SwapOutcome, LogError>;
 }
 
 /// The log service. Implementations are cheap to share behind an `Arc`.
@@ -81,6 +124,7 @@ pub trait LogClient: Send + Sync {
     async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError>;
 
     /// Tells that `consumer` (a shard, the archiver, …) holds everything below `durable_lsn` elsewhere. The
-    /// log may be trimmed below the minimum over all consumers.
+    /// log may be trimmed below the minimum over all consumers; a branch without consumers is never trimmed.
+    /// [`Lsn::MAX`] forgets the consumer.
     async fn report_consumer(&self, branch: BranchId, consumer: &str, durable_lsn: Lsn) -> Result<(), LogError>;
 }

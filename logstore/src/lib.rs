@@ -1,3 +1,26 @@
 //! The log service: a Raft-replicated write-ahead log. It knows bytes, epochs and positions; never pages or SQL.
+//!
+//! ```text
+//!  LogClient ──► store (thread, queue) ──► node ──► core (Raft, no I/O)
+//!      ▲                                     ├────► segment (files: the log) ──► disk
+//!      └── subscription ◄── published ◄──────┴────► machine (epochs, ends, metadata)
+//! ```
 
 pub mod client;
+pub mod command;
+pub mod core;
+pub mod disk;
+pub mod machine;
+mod node;
+mod node_metrics;
+mod published;
+pub mod segment;
+mod store;
+mod subscription;
+pub mod transport;
+mod wire;
+
+pub use store::{LogStore, LogStoreConfig, OpenError};
+
+#[cfg(test)]
+mod tests;

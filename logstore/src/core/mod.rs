@@ -1,0 +1,285 @@
+//! Raft without I/O. The host feeds [`Core::step`], [`Core::tick`] and [`Core::propose`], and does what
+//! [`Core::ready`] says. Its duties:
+//!
+//! 1. Send [`Work::messages`] at once; a leader's appends go out while its own disk is still writing.
+//! 2. Make [`Work::snapshot`], [`Work::hard_state`] and [`Work::entries`] durable, in one piece, before it calls
+//!    [`Core::persisted`]. Entries may replace a suffix of the log.
+//! 3. Send what `persisted` returns only after that: votes and acknowledgements promise that the disk holds them.
+//! 4. Apply committed entries in order, then call [`Core::applied`].
+//!
+//! A failure in 2 ends the node. There is no retry: after a failed fsync nobody knows what the disk holds.
+
+mod index;
+mod log_drain;
+mod terms;
+
+use bytes::Bytes;
+use protobuf::Message as _;
+use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, HardState, Message, MessageType, Snapshot};
+use raft::{Config, RawNode, Ready, StateRole};
+
+pub use index::{FetchRequest, LogIndex};
+pub use terms::TermRuns;
+
+/// Bounds and timing, in ticks.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// This node; not zero.
+    pub node_id: u64,
+    /// Ticks without a leader after which a node asks for votes (randomized up to twice this).
+    pub election_ticks: usize,
+    /// Ticks between heartbeats.
+    pub heartbeat_ticks: usize,
+    /// Largest append message, unless a single entry is larger.
+    pub max_message_bytes: u64,
+    /// Append messages in flight to one follower.
+    pub max_inflight_messages: usize,
+    /// Proposals are refused while this much is not yet committed.
+    pub max_uncommitted_bytes: u64,
+    /// Committed entries handed out at a time.
+    pub max_committed_bytes_per_ready: u64,
+}
+
+/// Why a proposal was not taken. Nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Ask `leader`, or wait if there is none.
+    #[error("this node is not the leader")]
+    NotLeader {
+        /// The leader, as far as this node knows.
+        leader: Option<u64>,
+    },
+    /// Too much is uncommitted, or leadership is being handed over: retry.
+    #[error("the leader takes no proposal at present")]
+    Busy,
+}
+
+/// What the host is to do next, in this order.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// To be sent at once.
+    pub messages: Vec<Message>,
+    /// Replaces the whole log and state machine.
+    pub snapshot: Option<Snapshot>,
+    /// To be durable together with the entries.
+    pub hard_state: Option<HardState>,
+    /// To be appended to the log.
+    pub entries: Vec<Entry>,
+    /// False when a lost hard state would do no harm (only its commit index moved).
+    pub must_sync: bool,
+    /// To be applied.
+    pub committed: Vec<Entry>,
+}
+
+/// What became possible once the work was durable.
+#[derive(Debug, Default)]
+pub struct Persisted {
+    /// To be sent now.
+    pub messages: Vec<Message>,
+    /// To be applied.
+    pub committed: Vec<Entry>,
+}
+
+/// See the module.
+pub struct Core {
+    node: RawNode<LogIndex>,
+    outstanding: Option<Outstanding>,
+}
+
+/// A ready that has been handed out and not yet come back.
+struct Outstanding {
+    ready: Ready,
+    entries: Vec<Entry>,
+    hard_state: Option<HardState>,
+    snapshot: Option<Snapshot>,
+    persisted_messages: Vec<Message>,
+}
+
+impl Core {
+    /// Starts from what was read from disk. `applied_index` is the state machine's.
+    pub fn new(config: &CoreConfig, index: LogIndex, applied_index: u64) -> raft::Result<Core> {
+        let raft_config = Config {
+            id: config.node_id,
+            election_tick: config.election_ticks,
+            heartbeat_tick: config.heartbeat_ticks,
+            applied: applied_index,
+            max_size_per_msg: config.max_message_bytes,
+            max_inflight_msgs: config.max_inflight_messages,
+            check_quorum: true,
+            pre_vote: true,
+            max_uncommitted_size: config.max_uncommitted_bytes,
+            max_committed_size_per_ready: config.max_committed_bytes_per_ready,
+            ..Config::default()
+        };
+        raft_config.validate()?;
+        let node = RawNode::new(&raft_config, index, &log_drain::logger())?;
+        Ok(Core { node, outstanding: None })
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self) {
+        self.node.tick();
+    }
+
+    /// Asks for leadership now instead of after the election timeout.
+    pub fn campaign(&mut self) -> raft::Result<()> {
+        self.node.campaign()
+    }
+
+    /// Takes a peer's message. Errors concern only this message (unknown peer, local message): drop it.
+    pub fn step(&mut self, message: Message) -> raft::Result<()> {
+        self.node.step(message)
+    }
+
+    /// Proposes an entry. The answer names it for ever: if another term's entry is committed at this index, the
+    /// proposal was lost.
+    pub fn propose(&mut self, context: Bytes, data: Bytes) -> Result<(u64, u64), ProposeError> {
+        if self.node.raft.state != StateRole::Leader {
+            return Err(ProposeError::NotLeader { leader: self.leader() });
+        }
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.node.raft.id;
+        let entry = Entry { context, data, ..Entry::default() };
+        message.set_entries(vec![entry].into());
+        match self.node.step(message) {
+            Ok(()) => Ok((self.node.raft.raft_log.last_index(), self.node.raft.term)),
+            Err(_) => Err(ProposeError::Busy),
+        }
+    }
+
+    /// Starts a linearizable read; its `context` comes back from [`Core::ready`] by way of [`Core::take_reads`]. May
+    /// be dropped silently: retry with the same meaning but a new context.
+    pub fn read_index(&mut self, context: Vec<u8>) {
+        self.node.read_index(context);
+    }
+
+    /// Work to do, if any. It must go through [`Core::persisted`] before anything else is asked of the core.
+    pub fn ready(&mut self) -> Option<(Work, Vec<(Vec<u8>, u64)>)> {
+        assert!(self.outstanding.is_none(), "the previous work has not been persisted");
+        if !self.node.has_ready() {
+            return None;
+        }
+        let mut ready = self.node.ready();
+        let reads = ready.take_read_states().into_iter().map(|read| (read.request_ctx, read.index)).collect();
+        let entries = ready.take_entries();
+        let snapshot = (!ready.snapshot().is_empty()).then(|| ready.snapshot().clone());
+        let work = Work {
+            messages: ready.take_messages(),
+            snapshot: snapshot.clone(),
+            hard_state: ready.hs().cloned(),
+            entries: entries.clone(),
+            must_sync: ready.must_sync(),
+            committed: ready.take_committed_entries(),
+        };
+        self.outstanding = Some(Outstanding {
+            hard_state: work.hard_state.clone(),
+            persisted_messages: ready.take_persisted_messages(),
+            entries,
+            snapshot,
+            ready,
+        });
+        Some((work, reads))
+    }
+
+    /// The last work is durable.
+    pub fn persisted(&mut self) -> Persisted {
+        let Outstanding { ready, entries, hard_state, snapshot, persisted_messages } =
+            self.outstanding.take().expect("persisted follows ready");
+        let index = self.node.mut_store();
+        if let Some(hard_state) = hard_state {
+            index.set_hard_state(hard_state);
+        }
+        if let Some(snapshot) = snapshot {
+            index.restore(snapshot);
+        }
+        index.append(entries);
+        let mut light = self.node.advance_append(ready);
+        if let Some(commit) = light.commit_index() {
+            self.node.mut_store().set_commit(commit);
+        }
+        let mut messages = persisted_messages;
+        messages.append(&mut light.take_messages());
+        Persisted { messages, committed: light.take_committed_entries() }
+    }
+
+    /// Entries up to `index` are in the state machine.
+    pub fn applied(&mut self, index: u64) {
+        self.node.advance_apply_to(index);
+        self.node.mut_store().set_applied(index);
+    }
+
+    /// Applies a committed membership entry. Must be called for each of them.
+    pub fn apply_membership(&mut self, entry: &Entry) -> Result<(), String> {
+        let changed = match entry.get_entry_type() {
+            EntryType::EntryNormal => return Ok(()),
+            EntryType::EntryConfChange => ConfChange::parse_from_bytes(&entry.data)
+                .map_err(|error| error.to_string())
+                .and_then(|change| self.node.apply_conf_change(&change).map_err(|error| error.to_string())),
+            EntryType::EntryConfChangeV2 => ConfChangeV2::parse_from_bytes(&entry.data)
+                .map_err(|error| error.to_string())
+                .and_then(|change| self.node.apply_conf_change(&change).map_err(|error| error.to_string())),
+        };
+        let conf_state = changed.map_err(|error| format!("membership entry {}: {error}", entry.index))?;
+        self.node.mut_store().set_conf_state(conf_state);
+        Ok(())
+    }
+
+    /// The log was trimmed: it begins after `snapshot` now.
+    pub fn compact(&mut self, snapshot: Snapshot) {
+        self.node.mut_store().compact(snapshot);
+    }
+
+    /// Entries that lagging followers need from the segment files.
+    pub fn take_fetches(&mut self) -> Vec<FetchRequest> {
+        self.node.store().take_fetches()
+    }
+
+    /// Answers a fetch.
+    pub fn fetched(&mut self, request: FetchRequest, entries: Vec<Entry>) {
+        self.node.mut_store().set_fetched(entries);
+        self.node.on_entries_fetched(request.context);
+        self.node.mut_store().set_fetched(Vec::new());
+    }
+
+    /// A message to `peer` could not be delivered.
+    pub fn report_unreachable(&mut self, peer: u64) {
+        self.node.report_unreachable(peer);
+    }
+
+    /// A snapshot to `peer` was delivered or lost.
+    pub fn report_snapshot(&mut self, peer: u64, delivered: bool) {
+        let status = if delivered { raft::SnapshotStatus::Finish } else { raft::SnapshotStatus::Failure };
+        self.node.report_snapshot(peer, status);
+    }
+
+    /// True while this node leads.
+    pub fn is_leader(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    /// The leader, as far as this node knows.
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.node.raft.leader_id).filter(|&id| id != 0)
+    }
+
+    /// Current term.
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+
+    /// Highest index known to be committed.
+    pub fn committed_index(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    /// True once this leader has committed an entry of its own term: only then does it know what is committed.
+    pub fn has_committed_in_term(&self) -> bool {
+        self.is_leader() && self.node.raft.commit_to_current_term()
+    }
+
+    /// Terms, membership and hard state as of what is durable.
+    pub fn index(&self) -> &LogIndex {
+        self.node.store()
+    }
+}

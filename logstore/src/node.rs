@@ -1,0 +1,523 @@
+//! One log node without threads: the Raft core, the state machine and the segment files, put together.
+//!
+//! Every call runs to its end on the caller's thread, so that a test can drive several nodes on simulated disks step by
+//! step. [`crate::store`] gives it a thread and a clock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+use storage::{BranchId, Lsn};
+use tokio::sync::oneshot;
+
+use crate::client::{BranchStatus, LogChunk, LogError, MetadataValue};
+use crate::command::{Command, MAX_CONSUMER_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::core::{Core, CoreConfig, LogIndex, Persisted, ProposeError, Work};
+use crate::disk::Disk;
+use crate::machine::{Outcome, StateMachine};
+use crate::node_metrics::NodeMetrics;
+use crate::published::Published;
+use crate::segment::{Checkpoint, SegmentConfig, SegmentLog, SegmentSet, Spare, StoreError, read_entries};
+use crate::subscription::to_log_error;
+use crate::transport::Transport;
+
+/// Room that only the log's own housekeeping may use, so that a full disk does not keep it from being trimmed.
+const HEADROOM_BYTES: u64 = 64 << 10;
+
+/// Everything a node needs to know.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Raft's bounds and timing.
+    pub core: CoreConfig,
+    /// Members of a cluster that is begun; ignored once the log exists.
+    pub voters: Vec<u64>,
+    /// Size of a segment file.
+    pub segment_bytes: u64,
+    /// A checkpoint is written this often.
+    pub checkpoint_every_bytes: u64,
+    /// Longest append.
+    pub max_append_bytes: usize,
+    /// Recent chunks kept for subscribers, in all.
+    pub recent_bytes: usize,
+    /// Never trim.
+    pub retain_all: bool,
+    /// Trimming leaves at least this much.
+    pub retention_bytes: u64,
+}
+
+/// A linearizable read.
+pub(crate) enum Read {
+    Status(BranchId, oneshot::Sender<Result<BranchStatus, LogError>>),
+    Get(String, oneshot::Sender<Result<Option<MetadataValue>, LogError>>),
+    List(String, oneshot::Sender<Result<Vec<(String, MetadataValue)>, LogError>>),
+}
+
+impl Read {
+    fn fail(self, error: LogError) {
+        // A reader that has gone away needs no answer; so below.
+        match self {
+            Read::Status(_, reply) => drop(reply.send(Err(error))),
+            Read::Get(_, reply) => drop(reply.send(Err(error))),
+            Read::List(_, reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// Where a proposal's outcome goes.
+pub(crate) type Reply = oneshot::Sender<Result<Outcome, LogError>>;
+
+/// See the module.
+pub(crate) struct Node {
+    config: NodeConfig,
+    core: Core,
+    machine: StateMachine,
+    log: SegmentLog,
+    published: Arc<Published>,
+    /// Proposals by the index they were given, with the term that makes it theirs.
+    proposals: BTreeMap<u64, (u64, Reply)>,
+    reads: HashMap<u64, Read>,
+    /// Reads that may be answered once this index is applied.
+    confirmed_reads: Vec<(u64, u64)>,
+    next_read: u64,
+    /// Proposed, and not yet written.
+    unwritten_bytes: u64,
+    /// The log begins after this index.
+    start_index: u64,
+    was_leader: bool,
+    metrics: NodeMetrics,
+}
+
+fn unavailable(reason: impl Into<String>) -> LogError {
+    LogError::Unavailable { reason: reason.into() }
+}
+
+impl Node {
+    /// Opens the log in `disk`. A cluster of one leads at once.
+    pub(crate) fn open(
+        config: NodeConfig,
+        disk: Arc<dyn Disk>,
+        spare: Arc<Spare>,
+        transport: &mut dyn Transport,
+    ) -> Result<Node, StoreError> {
+        let segment_config = SegmentConfig {
+            segment_bytes: config.segment_bytes,
+            checkpoint_every_bytes: config.checkpoint_every_bytes,
+            node_id: config.core.node_id,
+        };
+        let recovered = SegmentLog::open(disk.clone(), segment_config, spare, &config.voters)?;
+        if recovered.torn_bytes > 0 {
+            tracing::warn!(bytes = recovered.torn_bytes, "cut a torn tail that had not been acknowledged");
+        }
+        let damaged = |reason: String| StoreError::Io {
+            location: disk.location(),
+            doing: "starting Raft",
+            source: std::io::Error::other(reason),
+        };
+        let machine =
+            StateMachine::decode(recovered.checkpoint.machine.clone()).map_err(|error| damaged(error.to_string()))?;
+        let index = LogIndex::new(
+            recovered.hard_state,
+            recovered.checkpoint.conf_state.clone(),
+            recovered.terms,
+            recovered.checkpoint.index,
+            recovered.tail,
+            recovered.start.to_snapshot(),
+            config.recent_bytes,
+        );
+        let core =
+            Core::new(&config.core, index, machine.applied_index()).map_err(|error| damaged(error.to_string()))?;
+        let published = Published::new(config.recent_bytes);
+        let mut node = Node {
+            core,
+            machine,
+            log: recovered.log,
+            published,
+            proposals: BTreeMap::new(),
+            reads: HashMap::new(),
+            confirmed_reads: Vec::new(),
+            next_read: 0,
+            unwritten_bytes: 0,
+            start_index: recovered.start.index,
+            was_leader: false,
+            metrics: NodeMetrics::new(config.core.node_id),
+            config,
+        };
+        node.publish_state(&recovered.start)?;
+        if node.core.index().conf_state().get_voters() == [node.config.core.node_id] {
+            node.core.campaign().map_err(|error| damaged(error.to_string()))?;
+        }
+        node.run(transport)?;
+        Ok(node)
+    }
+
+    pub(crate) fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    pub(crate) fn segments(&self) -> &Arc<SegmentSet> {
+        self.log.set()
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.core.is_leader()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn machine(&self) -> &StateMachine {
+        &self.machine
+    }
+
+    #[cfg(test)]
+    pub(crate) fn campaign(&mut self) {
+        self.core.campaign().expect("a node may always campaign");
+    }
+
+    /// Bytes of proposals that one batch may hold.
+    pub(crate) fn batch_limit_bytes(&self) -> u64 {
+        (self.log.segment_capacity_bytes() / 2).min(self.config.core.max_uncommitted_bytes / 2)
+    }
+
+    /// Time passes.
+    pub(crate) fn tick(&mut self) -> Result<(), StoreError> {
+        self.core.tick();
+        if self.core.is_leader() {
+            // Unconfirmed reads may have been dropped silently.
+            let confirmed: Vec<u64> = self.confirmed_reads.iter().map(|&(_, id)| id).collect();
+            let lost: Vec<u64> = self.reads.keys().copied().filter(|id| !confirmed.contains(id)).collect();
+            for id in lost {
+                let read = self.reads.remove(&id).expect("the key was just seen");
+                self.read(read);
+            }
+        }
+        self.log.mark_if_idle()
+    }
+
+    /// Takes a peer's message.
+    pub(crate) fn step(&mut self, message: Message) {
+        if message.get_msg_type() == MessageType::MsgAppend && !message.entries.is_empty() {
+            let entry_bytes = |entry: &Entry| SegmentLog::entry_bytes(entry.context.len(), entry.data.len());
+            let bytes = message.entries.iter().map(entry_bytes).sum::<u64>();
+            if self.log.ensure_room(bytes).is_err() {
+                // Not taking it is safe: the leader repeats it, and this node does not acknowledge meanwhile.
+                tracing::warn!("no room for replicated entries: append dropped");
+                return;
+            }
+        }
+        if let Err(error) = self.core.step(message) {
+            tracing::debug!(%error, "message from a peer ignored");
+        }
+    }
+
+    /// A peer could not be reached.
+    pub(crate) fn report_unreachable(&mut self, peer: u64) {
+        self.core.report_unreachable(peer);
+        self.core.report_snapshot(peer, false);
+    }
+
+    /// Proposes a command; its outcome goes to `reply`, once it is applied.
+    pub(crate) fn propose(&mut self, command: &Command, reply: Reply) {
+        if let Err(error) = self.try_propose(command, reply) {
+            let (error, reply) = *error;
+            let _ = reply.send(Err(error));
+        }
+    }
+
+    fn try_propose(&mut self, command: &Command, reply: Reply) -> Result<(), Box<(LogError, Reply)>> {
+        if let Err(error) = self.check(command) {
+            return Err(Box::new((error, reply)));
+        }
+        let (context, data) = command.encode();
+        let bytes = SegmentLog::entry_bytes(context.len(), data.len());
+        let headroom = match command {
+            Command::ReportConsumer { .. } => 0,
+            _ => HEADROOM_BYTES.min(self.config.segment_bytes / 8),
+        };
+        if let Err(error) = self.log.ensure_room(self.unwritten_bytes + bytes + headroom) {
+            return Err(Box::new((to_log_error(&error), reply)));
+        }
+        match self.core.propose(context, data) {
+            Ok((index, term)) => {
+                self.unwritten_bytes += bytes;
+                self.proposals.insert(index, (term, reply));
+                Ok(())
+            }
+            Err(ProposeError::NotLeader { leader }) => {
+                let leader = leader.map_or("none is known".to_owned(), |leader| format!("node {leader}"));
+                Err(Box::new((unavailable(format!("this node does not lead; leader: {leader}")), reply)))
+            }
+            Err(error @ ProposeError::Busy) => Err(Box::new((unavailable(error.to_string()), reply))),
+        }
+    }
+
+    /// Refuses what cannot succeed before it costs a write.
+    fn check(&self, command: &Command) -> Result<(), LogError> {
+        let invalid = |reason: &str| Err(LogError::Invalid { reason: reason.to_owned() });
+        match command {
+            Command::Append { branch, epoch, bytes, .. } => {
+                let limit_bytes = self.config.max_append_bytes;
+                if bytes.len() > limit_bytes {
+                    return Err(LogError::TooLarge { branch: *branch, bytes: bytes.len(), limit_bytes });
+                }
+                if bytes.is_empty() {
+                    return invalid("an append holds at least one byte");
+                }
+                // Epochs only grow, so what is fenced by an applied one stays fenced.
+                if let Some(state) = self.machine.branch(*branch)
+                    && state.epoch > *epoch
+                {
+                    let (current, end_lsn) = (state.epoch, state.end_lsn);
+                    return Err(LogError::Fenced { branch: *branch, epoch: *epoch, current, end_lsn });
+                }
+                Ok(())
+            }
+            Command::ReportConsumer { consumer, .. } if consumer.len() > MAX_CONSUMER_BYTES => {
+                invalid("the consumer's name is too long")
+            }
+            Command::CompareAndSwap { key, .. } if key.is_empty() || key.len() > MAX_KEY_BYTES => {
+                invalid("metadata keys have 1 to 1024 bytes")
+            }
+            Command::CompareAndSwap { value: Some(value), .. } if value.len() > MAX_VALUE_BYTES => {
+                invalid("metadata values have at most 256 KiB")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers a read as of now, once a majority has confirmed that this node still leads.
+    pub(crate) fn read(&mut self, read: Read) {
+        if !self.core.is_leader() {
+            return read.fail(unavailable("this node does not lead"));
+        }
+        let id = self.next_read;
+        self.next_read += 1;
+        self.reads.insert(id, read);
+        self.core.read_index(id.to_le_bytes().to_vec());
+    }
+
+    /// Does all work there is: write, fsync, send, apply, answer. An error ends the node.
+    pub(crate) fn run(&mut self, transport: &mut dyn Transport) -> Result<(), StoreError> {
+        loop {
+            self.fetch_for_followers()?;
+            let Some((work, reads)) = self.core.ready() else { break };
+            self.do_work(work, transport)?;
+            for (context, index) in reads {
+                if let Ok(id) = context.as_slice().try_into().map(u64::from_le_bytes) {
+                    self.confirmed_reads.push((index, id));
+                }
+            }
+            self.answer_reads();
+        }
+        self.unwritten_bytes = 0;
+        let leads = self.core.is_leader();
+        if self.was_leader && !leads {
+            self.fail_pending(&unavailable("leadership was lost; the outcome is not known"));
+        }
+        self.was_leader = leads;
+        self.metrics.state(leads, self.core.term(), self.log.set().total_bytes());
+        Ok(())
+    }
+
+    fn do_work(&mut self, work: Work, transport: &mut dyn Transport) -> Result<(), StoreError> {
+        let Work { messages, snapshot, hard_state, entries, must_sync, committed } = work;
+        for message in messages {
+            transport.send(message);
+        }
+        if let Some(snapshot) = snapshot {
+            let hard_state = hard_state.clone().unwrap_or_else(|| self.core.index().hard_state().clone());
+            self.install(&Checkpoint::from_snapshot(&snapshot), hard_state)?;
+        }
+        if must_sync && (hard_state.is_some() || !entries.is_empty()) {
+            let (core, machine) = (&self.core, &self.machine);
+            let started = self.metrics.start();
+            self.log.append(hard_state.as_ref(), &entries, true, &|| checkpoint(core, machine))?;
+            self.metrics.written(started, entries.len());
+        }
+        let Persisted { messages, committed: newly_committed } = self.core.persisted();
+        for message in messages {
+            transport.send(message);
+        }
+        self.apply(committed)?;
+        self.apply(newly_committed)
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
+        let mut may_trim = false;
+        for entry in entries {
+            let (index, term) = (entry.index, entry.term);
+            let command = self.decode(&entry)?;
+            let outcome = self.machine.apply(index, command.as_ref());
+            let location = self.log.take_location(index);
+            match (&outcome, command) {
+                (Ok(Outcome::Appended { end_lsn }), Some(Command::Append { branch, epoch, start_lsn, bytes })) => {
+                    if let Some(location) = location {
+                        self.log.note_append(location, branch, epoch, start_lsn);
+                    }
+                    self.published.push(branch, LogChunk { start_lsn, epoch, bytes });
+                    self.metrics.durable(branch, *end_lsn);
+                }
+                (Ok(_), Some(Command::ReportConsumer { .. })) => may_trim = true,
+                _ => {}
+            }
+            if let Some((proposed_term, reply)) = self.proposals.remove(&index) {
+                let answer = if proposed_term == term {
+                    outcome
+                } else {
+                    Err(unavailable("another leader's entry took this place: the request was lost"))
+                };
+                let _ = reply.send(answer);
+            }
+        }
+        self.core.applied(last);
+        if may_trim {
+            self.trim()?;
+        }
+        Ok(())
+    }
+
+    /// An entry whose checksum matched but which makes no sense was written by another version: stop, or this node's
+    /// state would part from the others'.
+    fn decode(&mut self, entry: &Entry) -> Result<Option<Command>, StoreError> {
+        let failed = |reason: String| StoreError::Io {
+            location: format!("log entry {}", entry.index),
+            doing: "applying",
+            source: std::io::Error::other(reason),
+        };
+        if entry.get_entry_type() != EntryType::EntryNormal {
+            self.core.apply_membership(entry).map_err(failed)?;
+            return Ok(None);
+        }
+        Command::decode(entry.context.clone(), entry.data.clone()).map_err(|error| failed(error.to_string()))
+    }
+
+    fn answer_reads(&mut self) {
+        let applied = self.machine.applied_index();
+        let ready: Vec<u64> =
+            self.confirmed_reads.extract_if(.., |(index, _)| *index <= applied).map(|(_, id)| id).collect();
+        for id in ready {
+            match self.reads.remove(&id) {
+                Some(Read::Status(branch, reply)) => drop(reply.send(Ok(self.status(branch)))),
+                Some(Read::Get(key, reply)) => drop(reply.send(Ok(self.machine.metadata(&key).cloned()))),
+                Some(Read::List(prefix, reply)) => {
+                    let found = self.machine.metadata_with_prefix(&prefix);
+                    let found = found.map(|(key, value)| (key.clone(), value.clone())).collect();
+                    drop(reply.send(Ok(found)));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn status(&self, branch: BranchId) -> BranchStatus {
+        let first_lsn = self.published.branch(branch).first_lsn();
+        match self.machine.branch(branch) {
+            Some(state) => BranchStatus { epoch: state.epoch, first_lsn, durable_lsn: state.end_lsn },
+            None => BranchStatus { epoch: Default::default(), first_lsn, durable_lsn: Lsn::ZERO },
+        }
+    }
+
+    fn fetch_for_followers(&mut self) -> Result<(), StoreError> {
+        for request in self.core.take_fetches() {
+            let entries = read_entries(self.log.set(), request.low, request.high, request.max_bytes)?;
+            self.core.fetched(request, entries);
+        }
+        Ok(())
+    }
+
+    /// Replaces everything by what a leader sent.
+    fn install(&mut self, snapshot: &Checkpoint, hard_state: raft::eraftpb::HardState) -> Result<(), StoreError> {
+        self.machine = StateMachine::decode(snapshot.machine.clone()).map_err(|error| StoreError::Io {
+            location: "snapshot from the leader".into(),
+            doing: "decoding",
+            source: std::io::Error::other(error),
+        })?;
+        self.log.restart_at(snapshot, hard_state)?;
+        self.start_index = snapshot.index;
+        self.publish_state(snapshot)
+    }
+
+    /// Publishes where the branches begin (at `start`) and end (as applied).
+    fn publish_state(&mut self, start: &Checkpoint) -> Result<(), StoreError> {
+        let begin = StateMachine::decode(start.machine.clone()).map_err(|error| StoreError::Io {
+            location: "log".into(),
+            doing: "decoding a checkpoint",
+            source: std::io::Error::other(error),
+        })?;
+        for (branch, state) in self.machine.branches() {
+            self.published.reset(branch, state.end_lsn);
+            self.metrics.durable(branch, state.end_lsn);
+        }
+        for (branch, state) in begin.branches() {
+            self.published.set_first_lsn(branch, state.end_lsn);
+        }
+        Ok(())
+    }
+
+    /// Removes segments that no consumer needs any more.
+    fn trim(&mut self) -> Result<(), StoreError> {
+        if self.config.retain_all {
+            return Ok(());
+        }
+        let segments = self.log.set().all();
+        let mut kept_bytes: u64 = segments.iter().map(|segment| segment.length_bytes()).sum();
+        let mut target = None;
+        for segment in &segments {
+            let head = self.log.set().head(segment)?;
+            let needed_by_none = self.machine.branches().all(|(branch, state)| {
+                let floor = state.consumers.values().min().copied().unwrap_or(Lsn::ZERO);
+                head.branch(branch).1 <= floor
+            });
+            if !needed_by_none || kept_bytes < self.config.retention_bytes {
+                break;
+            }
+            if head.applied_index > self.start_index {
+                target = Some(segment.clone());
+            }
+            kept_bytes -= segment.length_bytes();
+        }
+        let Some(target) = target else { return Ok(()) };
+        let (_, checkpoint) = self.log.set().checkpoint(&target)?;
+        // Readers are told before the files go, so that a vanished file is never a surprise.
+        let begin = self.log.set().head(&target)?;
+        for (branch, _) in self.machine.branches() {
+            self.published.set_first_lsn(branch, begin.branch(branch).1);
+        }
+        self.start_index = checkpoint.index;
+        self.core.compact(checkpoint.to_snapshot());
+        let keep_from = self.log.set().holding_entry(checkpoint.index + 1)?;
+        self.log.trim_before(keep_from)?;
+        self.log.set().update_terms(|terms| terms.compact_to(checkpoint.index));
+        Ok(())
+    }
+
+    /// Answers everybody who waits, with `error`.
+    pub(crate) fn fail_pending(&mut self, error: &LogError) {
+        for (_, (_, reply)) in std::mem::take(&mut self.proposals) {
+            let _ = reply.send(Err(error.clone()));
+        }
+        for (_, read) in self.reads.drain() {
+            read.fail(error.clone());
+        }
+        self.confirmed_reads.clear();
+    }
+
+    /// Stops in good order.
+    pub(crate) fn close(&mut self) -> Result<(), StoreError> {
+        let stopped = unavailable("the log node is shutting down");
+        self.fail_pending(&stopped);
+        self.published.stop(stopped);
+        self.log.close()
+    }
+}
+
+fn checkpoint(core: &Core, machine: &StateMachine) -> Checkpoint {
+    let index = machine.applied_index();
+    let terms = core.index().terms();
+    Checkpoint {
+        index,
+        term: terms.term(index).expect("an applied entry is in the log"),
+        terms: terms.clone(),
+        conf_state: core.index().conf_state().clone(),
+        machine: machine.encode().into(),
+    }
+}

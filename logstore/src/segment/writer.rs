@@ -1,0 +1,325 @@
+//! The one writer of the segment files.
+//!
+//! Invariants: `synced_bytes <= written_bytes` of the active segment; a seal is durable before the next segment has a
+//! name; a segment's head (header, checkpoint, hard state) is durable before an entry is written behind it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use raft::eraftpb::{Entry, EntryType, HardState};
+use storage::{BranchId, Epoch, Lsn};
+
+use super::checkpoint::Checkpoint;
+use super::format::{RECORD_HEADER_BYTES, RecordKind, put_record, record_bytes};
+use super::set::{Head, Mark, Segment, SegmentSet};
+use super::spare::Spare;
+use super::{StoreError, file_name};
+use crate::disk::Disk;
+use crate::machine::StateMachine;
+
+/// Kept free at a segment's end for its seal and a mark.
+const RESERVED_BYTES: u64 = 4 * RECORD_HEADER_BYTES as u64;
+/// A branch's appends are marked about this often.
+const MARK_EVERY_BYTES: u64 = 256 << 10;
+/// Header flag: nothing before this segment belongs to the log.
+pub(super) const FLAG_RESTARTED: u8 = 1;
+
+/// Where an entry that is not yet applied was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Location {
+    /// Raft index.
+    pub index: u64,
+    /// Segment.
+    pub sequence: u64,
+    /// Offset of the record.
+    pub offset: u64,
+}
+
+/// Sizes, and whose log it is.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentConfig {
+    /// Size of a segment file.
+    pub segment_bytes: u64,
+    /// A checkpoint is written this often, which bounds what is read again at a start.
+    pub checkpoint_every_bytes: u64,
+    /// Written into every header, so that another node's files are not taken for ours.
+    pub node_id: u64,
+}
+
+/// See the module.
+pub struct SegmentLog {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) set: Arc<SegmentSet>,
+    pub(super) spare: Arc<Spare>,
+    pub(super) config: SegmentConfig,
+    pub(super) active: Arc<Segment>,
+    /// Bytes of the active segment that were written (without what is still in `buffer`).
+    pub(super) written_bytes: u64,
+    pub(super) synced_bytes: u64,
+    pub(super) buffer: Vec<u8>,
+    pub(super) hard_state: HardState,
+    pub(super) last_index: u64,
+    pub(super) since_checkpoint_bytes: u64,
+    pub(super) head_bytes: u64,
+    pub(super) locations: VecDeque<Location>,
+    pub(super) marks: BTreeMap<BranchId, (u64, Lsn)>,
+    /// A mark says that everything written before it was durable.
+    pub(super) marked: bool,
+}
+
+impl SegmentLog {
+    /// The files, for readers.
+    pub fn set(&self) -> &Arc<SegmentSet> {
+        &self.set
+    }
+
+    fn remaining_bytes(&self) -> u64 {
+        let used = self.written_bytes + self.buffer.len() as u64 + RESERVED_BYTES;
+        self.config.segment_bytes.saturating_sub(used)
+    }
+
+    /// Makes sure that entries of `bytes` in total, framing included, can be written. With [`StoreError::NoSpace`]
+    /// nothing has happened, and it may be asked again.
+    pub fn ensure_room(&self, bytes: u64) -> Result<(), StoreError> {
+        if bytes <= self.remaining_bytes() {
+            return Ok(());
+        }
+        self.spare.ensure()
+    }
+
+    /// Entries of this many bytes fit into an empty segment, framing included.
+    pub fn segment_capacity_bytes(&self) -> u64 {
+        // The checkpoint may grow between its last writing and its next.
+        self.config.segment_bytes.saturating_sub(RESERVED_BYTES + 2 * self.head_bytes + 4096)
+    }
+
+    /// What an entry takes in a segment.
+    pub fn entry_bytes(context_bytes: usize, data_bytes: usize) -> u64 {
+        record_bytes(2 + context_bytes + data_bytes) as u64
+    }
+
+    /// Writes a hard state and entries in one piece and, if `sync`, makes them durable. `checkpoint` gives the state
+    /// machine as of its applied index. Any error but a full disk (which `ensure_room` rules out) ends the node.
+    pub fn append(
+        &mut self,
+        hard_state: Option<&HardState>,
+        entries: &[Entry],
+        sync: bool,
+        checkpoint: &dyn Fn() -> Checkpoint,
+    ) -> Result<(), StoreError> {
+        if let Some(hard_state) = hard_state {
+            self.hard_state = hard_state.clone();
+            self.make_room(record_bytes(8) as u64, checkpoint)?;
+            self.put_hard_state();
+        }
+        for entry in entries {
+            let bytes = Self::entry_bytes(entry.context.len(), entry.data.len());
+            self.make_room(bytes, checkpoint)?;
+            self.put_entry(entry);
+            self.since_checkpoint_bytes += bytes;
+        }
+        if self.since_checkpoint_bytes >= self.config.checkpoint_every_bytes {
+            let state = checkpoint();
+            let payload = state.encode();
+            if record_bytes(payload.len()) as u64 <= self.remaining_bytes() {
+                self.put(RecordKind::Checkpoint, (state.index, state.term), &[&payload]);
+                self.since_checkpoint_bytes = 0;
+            }
+        }
+        self.flush()?;
+        if sync { self.sync() } else { Ok(()) }
+    }
+
+    /// Leaves a mark when the last records have none behind them yet: without it, damage to the last group could not
+    /// be told from a torn write. Costs no fsync.
+    pub fn mark_if_idle(&mut self) -> Result<(), StoreError> {
+        if self.marked || self.synced_bytes != self.written_bytes {
+            return Ok(());
+        }
+        self.put(RecordKind::Mark, (self.last_index, 0), &[]);
+        self.flush()?;
+        self.marked = true;
+        Ok(())
+    }
+
+    /// Marks the end and makes everything durable.
+    pub fn close(&mut self) -> Result<(), StoreError> {
+        if self.synced_bytes != self.written_bytes {
+            self.sync()?;
+        }
+        self.mark_if_idle()?;
+        self.sync()
+    }
+
+    /// Forgets the log and begins again after `checkpoint`, which a leader sent.
+    pub fn restart_at(&mut self, checkpoint: &Checkpoint, hard_state: HardState) -> Result<(), StoreError> {
+        let old = self.set.all();
+        self.hard_state = hard_state;
+        self.put(RecordKind::Seal, (self.last_index, 0), &[]);
+        self.flush()?;
+        self.sync()?;
+        self.last_index = checkpoint.index;
+        self.locations.clear();
+        self.set.update_terms(|terms| *terms = checkpoint.terms.clone());
+        self.create_segment(checkpoint, FLAG_RESTARTED)?;
+        for segment in old {
+            self.remove_segment(segment.sequence())?;
+        }
+        Ok(())
+    }
+
+    /// Removes the segments before `sequence`, oldest first.
+    pub fn trim_before(&mut self, sequence: u64) -> Result<u64, StoreError> {
+        let mut removed_bytes = 0;
+        for segment in self.set.all() {
+            if segment.sequence() < sequence {
+                removed_bytes += segment.length_bytes();
+                self.remove_segment(segment.sequence())?;
+            }
+        }
+        Ok(removed_bytes)
+    }
+
+    fn remove_segment(&self, sequence: u64) -> Result<(), StoreError> {
+        self.set.remove(sequence);
+        self.disk.remove(&file_name(sequence)).map_err(StoreError::io(&*self.disk, "removing a segment"))
+    }
+
+    /// Entries up to `index` are applied; returns the place of the last one.
+    pub fn take_location(&mut self, index: u64) -> Option<Location> {
+        while self.locations.front().is_some_and(|location| location.index < index) {
+            self.locations.pop_front();
+        }
+        let front = self.locations.front().copied().filter(|location| location.index == index);
+        if front.is_some() {
+            self.locations.pop_front();
+        }
+        front
+    }
+
+    /// An append was accepted: remember its place if the last remembered one is far away.
+    pub fn note_append(&mut self, location: Location, branch: BranchId, epoch: Epoch, start_lsn: Lsn) {
+        let near = self.marks.get(&branch).is_some_and(|&(sequence, marked)| {
+            sequence == location.sequence && start_lsn.since(marked) < MARK_EVERY_BYTES
+        });
+        if near {
+            return;
+        }
+        if let Some(segment) = self.set.get(location.sequence) {
+            let (index, offset) = (location.index, location.offset);
+            segment.add_mark(Mark { branch, start_lsn, epoch, index, offset });
+            self.marks.insert(branch, (location.sequence, start_lsn));
+        }
+    }
+
+    fn put(&mut self, kind: RecordKind, position: (u64, u64), parts: &[&[u8]]) {
+        put_record(&mut self.buffer, self.active.sequence(), kind, position, self.synced_bytes, parts);
+    }
+
+    fn put_hard_state(&mut self) {
+        let (position, vote) = ((self.hard_state.commit, self.hard_state.term), self.hard_state.vote.to_le_bytes());
+        self.put(RecordKind::HardState, position, &[&vote]);
+    }
+
+    fn put_entry(&mut self, entry: &Entry) {
+        let kind = match entry.get_entry_type() {
+            EntryType::EntryNormal => RecordKind::Entry,
+            EntryType::EntryConfChange => RecordKind::ConfChange,
+            EntryType::EntryConfChangeV2 => RecordKind::ConfChangeV2,
+        };
+        let offset = self.written_bytes + self.buffer.len() as u64;
+        while self.locations.back().is_some_and(|last| last.index >= entry.index) {
+            self.locations.pop_back();
+        }
+        self.locations.push_back(Location { index: entry.index, sequence: self.active.sequence(), offset });
+        let context_bytes = u16::try_from(entry.context.len()).expect("contexts are at most a few hundred bytes");
+        let parts: [&[u8]; 3] = [&context_bytes.to_le_bytes(), &entry.context, &entry.data];
+        self.put(kind, (entry.index, entry.term), &parts);
+        self.last_index = entry.index;
+        self.set.update_terms(|terms| terms.push(entry.index, entry.term));
+    }
+
+    fn make_room(&mut self, bytes: u64, checkpoint: &dyn Fn() -> Checkpoint) -> Result<(), StoreError> {
+        if bytes <= self.remaining_bytes() {
+            return Ok(());
+        }
+        self.rotate(&checkpoint())?;
+        assert!(bytes <= self.remaining_bytes(), "a record of {bytes} bytes does not fit into an empty segment");
+        Ok(())
+    }
+
+    pub(super) fn rotate(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        self.put(RecordKind::Seal, (self.last_index, 0), &[]);
+        self.flush()?;
+        self.sync()?;
+        self.create_segment(checkpoint, 0)
+    }
+
+    pub(super) fn create_segment(&mut self, checkpoint: &Checkpoint, flags: u8) -> Result<(), StoreError> {
+        let sequence = self.active.sequence() + 1;
+        self.active = new_segment(&self.disk, &self.spare, self.config, sequence, self.last_index + 1, checkpoint)?;
+        self.start_segment(checkpoint, flags)
+    }
+
+    /// Writes the head of the segment that `active` has become.
+    pub(super) fn start_segment(&mut self, checkpoint: &Checkpoint, flags: u8) -> Result<(), StoreError> {
+        self.buffer.clear();
+        (self.written_bytes, self.synced_bytes) = (0, 0);
+        let mut payload = vec![flags];
+        payload.extend_from_slice(&self.config.node_id.to_le_bytes());
+        self.put(RecordKind::Header, (self.last_index + 1, 0), &[&payload]);
+        self.put(RecordKind::Checkpoint, (checkpoint.index, checkpoint.term), &[&checkpoint.encode()]);
+        self.put_hard_state();
+        self.head_bytes = self.buffer.len() as u64;
+        if self.head_bytes > self.config.segment_bytes / 2 {
+            let reason = format!("a checkpoint of {} bytes does not fit into a segment", self.head_bytes);
+            return Err(StoreError::io(&*self.disk, "starting a segment")(std::io::Error::other(reason)));
+        }
+        self.since_checkpoint_bytes = 0;
+        self.flush()?;
+        self.sync()?;
+        self.disk.sync_directory().map_err(StoreError::io(&*self.disk, "naming a segment"))?;
+        self.set.insert(self.active.clone());
+        self.spare.request();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.active
+            .file()
+            .write_at(self.written_bytes, &self.buffer)
+            .map_err(StoreError::io(&*self.disk, "writing a segment"))?;
+        self.written_bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.marked = false;
+        // One huge group must not pin its memory for ever.
+        self.buffer.shrink_to(1 << 20);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.active.file().sync().map_err(StoreError::io(&*self.disk, "syncing a segment"))?;
+        self.synced_bytes = self.written_bytes;
+        Ok(())
+    }
+}
+
+pub(super) fn new_segment(
+    disk: &Arc<dyn Disk>,
+    spare: &Spare,
+    config: SegmentConfig,
+    sequence: u64,
+    first_index: u64,
+    checkpoint: &Checkpoint,
+) -> Result<Arc<Segment>, StoreError> {
+    let name = file_name(sequence);
+    spare.take(&name)?;
+    let file = disk.open(&name).map_err(StoreError::io(&**disk, "opening a segment"))?;
+    let machine = StateMachine::decode(checkpoint.machine.clone())
+        .map_err(|error| StoreError::corrupt(&**disk, sequence, 0, error))?;
+    let head = Head::new(first_index, checkpoint.index, &machine);
+    Ok(Segment::new(sequence, config.segment_bytes, file, Some(head)))
+}

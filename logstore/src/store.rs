@@ -1,0 +1,584 @@
+//! A log node with its thread: requests queue up while the disk is busy and are then written as one group.
+//!
+//! Nothing on the way of an append waits for a timer: the thread sleeps until a request arrives, writes everything that
+//! has arrived by then, syncs once, and answers. The queue is bounded in bytes; a full one makes clients wait.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use metrics::{Histogram, histogram};
+use parking_lot::{Condvar, Mutex};
+use raft::eraftpb::Message;
+use storage::{BranchId, Epoch, Lsn};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use crate::client::{
+    BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataValue, SwapOutcome,
+};
+use crate::command::Command;
+use crate::core::CoreConfig;
+use crate::disk::Disk;
+use crate::disk::local::LocalDisk;
+use crate::machine::Outcome;
+use crate::node::{Node, NodeConfig, Read, Reply};
+use crate::published::Published;
+use crate::segment::{MIN_SEGMENT_BYTES, SegmentSet, Spare, StoreError};
+use crate::subscription::{subscribe, to_log_error};
+use crate::transport::{NoPeers, Transport};
+
+/// Queue space is counted in units of this many bytes.
+const PERMIT_BYTES: usize = 1024;
+/// Messages of peers that wait; more are dropped, as a network would.
+const MAX_QUEUED_MESSAGES: usize = 4096;
+
+/// Settings of a log node. Begin with [`LogStoreConfig::new`] and change what differs.
+#[derive(Clone, Debug)]
+pub struct LogStoreConfig {
+    /// Directory of the segment files; made if it does not exist.
+    pub data_dir: PathBuf,
+    /// This node; not zero.
+    pub node_id: u64,
+    /// Members of the cluster when it is begun, this node included. Ignored once the log exists.
+    pub peers: Vec<u64>,
+    /// Size of a segment file. At least 16 KiB.
+    pub segment_bytes: u64,
+    /// A checkpoint is written this often; a start reads about this much.
+    pub checkpoint_every_bytes: u64,
+    /// Longest append. At most a quarter of a segment.
+    pub max_append_bytes: usize,
+    /// Requests that wait or are being written; beyond it clients wait.
+    pub queue_bytes: usize,
+    /// Recent log kept in memory for subscribers.
+    pub recent_bytes: usize,
+    /// Never trim, so that a test can read everything again.
+    pub retain_all: bool,
+    /// Trimming leaves at least this much.
+    pub retention_bytes: u64,
+    /// Length of a Raft tick in milliseconds.
+    pub tick_ms: u64,
+    /// Ticks without a leader before an election.
+    pub election_ticks: usize,
+    /// Ticks between heartbeats.
+    pub heartbeat_ticks: usize,
+}
+
+impl LogStoreConfig {
+    /// A cluster of one in `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        LogStoreConfig {
+            data_dir: data_dir.into(),
+            node_id: 1,
+            peers: vec![1],
+            segment_bytes: 64 << 20,
+            checkpoint_every_bytes: 8 << 20,
+            max_append_bytes: 8 << 20,
+            queue_bytes: 64 << 20,
+            recent_bytes: 32 << 20,
+            retain_all: false,
+            retention_bytes: 0,
+            tick_ms: 50,
+            election_ticks: 20,
+            heartbeat_ticks: 2,
+        }
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let invalid = |reason: &str| Err(OpenError::Config { reason: reason.to_owned() });
+        if self.node_id == 0 || !self.peers.contains(&self.node_id) {
+            return invalid("node_id is not zero and is one of the peers");
+        }
+        if self.segment_bytes < MIN_SEGMENT_BYTES || !self.segment_bytes.is_multiple_of(4096) {
+            return invalid("segment_bytes is at least 16 KiB and a multiple of 4096");
+        }
+        if self.max_append_bytes == 0 || self.max_append_bytes as u64 > self.segment_bytes / 4 {
+            return invalid("max_append_bytes is at most a quarter of segment_bytes");
+        }
+        if self.queue_bytes < self.max_append_bytes + PERMIT_BYTES || self.queue_bytes > 1 << 40 {
+            return invalid("queue_bytes holds at least one append");
+        }
+        if self.tick_ms == 0 || self.heartbeat_ticks == 0 || self.election_ticks <= self.heartbeat_ticks {
+            return invalid("election_ticks exceeds heartbeat_ticks, and neither is zero");
+        }
+        Ok(())
+    }
+
+    fn node(&self) -> NodeConfig {
+        NodeConfig {
+            core: CoreConfig {
+                node_id: self.node_id,
+                election_ticks: self.election_ticks,
+                heartbeat_ticks: self.heartbeat_ticks,
+                max_message_bytes: 1 << 20,
+                max_inflight_messages: 256,
+                max_uncommitted_bytes: (2 * self.queue_bytes as u64).max(4 << 20),
+                max_committed_bytes_per_ready: 16 << 20,
+            },
+            voters: self.peers.clone(),
+            segment_bytes: self.segment_bytes,
+            checkpoint_every_bytes: self.checkpoint_every_bytes,
+            max_append_bytes: self.max_append_bytes,
+            recent_bytes: self.recent_bytes,
+            retain_all: self.retain_all,
+            retention_bytes: self.retention_bytes,
+        }
+    }
+}
+
+/// Why the log did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Change the settings.
+    #[error("log settings: {reason}")]
+    Config {
+        /// The rule that is broken.
+        reason: String,
+    },
+    /// Stop the other process, or choose another directory.
+    #[error("log directory {directory} is in use by another process")]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The directory cannot be used.
+    #[error("log directory {directory}: {source}")]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The files cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What reaches the thread.
+enum Request {
+    Propose { command: Command, reply: Reply, _permit: OwnedSemaphorePermit },
+    Read(Read),
+    Message(Box<Message>),
+    Unreachable(u64),
+    Shutdown,
+}
+
+/// Between clients and the thread.
+struct Inbox {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    permits: Arc<Semaphore>,
+    queue_bytes: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    requests: VecDeque<Request>,
+    /// Nobody takes requests any more; they are dropped, which their clients read as "gone".
+    closed: bool,
+}
+
+impl Inbox {
+    fn push(&self, request: Request) {
+        let mut queue = self.queue.lock();
+        if !queue.closed {
+            queue.requests.push_back(request);
+            drop(queue);
+            self.arrived.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.permits.close();
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        queue.requests.clear();
+    }
+
+    /// Waits for requests until `deadline`, and takes what one group may hold.
+    fn take(&self, deadline: Instant, limit_bytes: u64) -> Vec<Request> {
+        let mut queue = self.queue.lock();
+        while queue.requests.is_empty() {
+            if self.arrived.wait_until(&mut queue, deadline).timed_out() {
+                break;
+            }
+        }
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while let Some(request) = queue.requests.front() {
+            bytes += match request {
+                Request::Propose { command: Command::Append { bytes, .. }, .. } => bytes.len() as u64 + 256,
+                Request::Propose { command: Command::CompareAndSwap { value: Some(value), .. }, .. } => {
+                    value.len() as u64 + 2048
+                }
+                _ => 2048,
+            };
+            if bytes > limit_bytes && !taken.is_empty() {
+                break;
+            }
+            taken.extend(queue.requests.pop_front());
+        }
+        taken
+    }
+}
+
+/// A running log node. Dropping it stops it in good order.
+pub struct LogStore {
+    inbox: Arc<Inbox>,
+    published: Arc<Published>,
+    segments: Arc<SegmentSet>,
+    spare: Arc<Spare>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    append_seconds: Histogram,
+}
+
+impl LogStore {
+    /// Opens (or begins) the log of a cluster of one, or of a node whose peers are reached otherwise.
+    pub fn open(config: LogStoreConfig) -> Result<LogStore, OpenError> {
+        Self::open_with_transport(config, Box::new(NoPeers))
+    }
+
+    /// Opens a member of a cluster.
+    pub fn open_with_transport(config: LogStoreConfig, transport: Box<dyn Transport>) -> Result<LogStore, OpenError> {
+        config.check()?;
+        let disk = LocalDisk::open(&config.data_dir).map_err(|source| match source.kind() {
+            std::io::ErrorKind::WouldBlock => OpenError::InUse { directory: config.data_dir.clone() },
+            _ => OpenError::Directory { directory: config.data_dir.clone(), source },
+        })?;
+        Self::open_on(config, Arc::new(disk), transport)
+    }
+
+    /// Opens a member on any disk.
+    pub fn open_on(
+        config: LogStoreConfig,
+        disk: Arc<dyn Disk>,
+        mut transport: Box<dyn Transport>,
+    ) -> Result<LogStore, OpenError> {
+        config.check()?;
+        let spare = Spare::new(disk.clone(), config.segment_bytes, true);
+        let maker = {
+            let spare = spare.clone();
+            spawn("log-segments", move || spare.serve()).map_err(|source| directory_error(&config, source))?
+        };
+        let opened = Node::open(config.node(), disk, spare.clone(), &mut *transport);
+        let node = match opened {
+            Ok(node) => node,
+            Err(error) => {
+                spare.close();
+                let _ = maker.join();
+                return Err(error.into());
+            }
+        };
+        let (published, segments) = (node.published().clone(), node.segments().clone());
+        let inbox = Arc::new(Inbox {
+            queue: Mutex::default(),
+            arrived: Condvar::new(),
+            permits: Arc::new(Semaphore::new(config.queue_bytes / PERMIT_BYTES)),
+            queue_bytes: config.queue_bytes,
+        });
+        let tick = Duration::from_millis(config.tick_ms);
+        let thread = {
+            let inbox = inbox.clone();
+            spawn("log-writer", move || serve(node, &inbox, &mut *transport, tick))
+                .map_err(|source| directory_error(&config, source))?
+        };
+        let threads = Mutex::new(vec![thread, maker]);
+        let append_seconds = histogram!("alluvium_log_append_seconds", "node" => config.node_id.to_string());
+        Ok(LogStore { inbox, published, segments, spare, threads, append_seconds })
+    }
+
+    /// A client in this process.
+    pub fn client(&self) -> Arc<dyn LogClient> {
+        self.local_client()
+    }
+
+    /// The metadata map of this cluster.
+    pub fn metadata(&self) -> Arc<dyn MetadataClient> {
+        self.local_client()
+    }
+
+    fn local_client(&self) -> Arc<LocalClient> {
+        Arc::new(LocalClient {
+            inbox: self.inbox.clone(),
+            published: self.published.clone(),
+            segments: self.segments.clone(),
+            stopped: self.published.stopped(),
+            append_seconds: self.append_seconds.clone(),
+        })
+    }
+
+    /// Takes a message from a peer. Drops it when too many wait.
+    pub fn deliver(&self, message: Message) {
+        let waiting = self.inbox.queue.lock().requests.len();
+        if waiting < MAX_QUEUED_MESSAGES {
+            self.inbox.push(Request::Message(Box::new(message)));
+        }
+    }
+
+    /// The transport could not reach `peer`.
+    pub fn report_unreachable(&self, peer: u64) {
+        self.inbox.push(Request::Unreachable(peer));
+    }
+
+    /// Resolves when the node has stopped, with the reason. After a failure of the disk the process should end: the
+    /// node does not come back.
+    pub async fn stopped(&self) -> LogError {
+        let mut stopped = self.published.stopped();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_else(gone),
+            Err(_) => gone(),
+        }
+    }
+
+    /// Bytes of all segment files.
+    pub fn disk_bytes(&self) -> u64 {
+        self.segments.total_bytes()
+    }
+
+    /// Stops in good order: what was acknowledged is on disk anyway; waiting requests are answered as unavailable.
+    pub fn shutdown(&self) {
+        self.inbox.push(Request::Shutdown);
+        self.spare.close();
+        for thread in self.threads.lock().drain(..) {
+            // The thread's panic has been reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for LogStore {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+fn directory_error(config: &LogStoreConfig, source: std::io::Error) -> OpenError {
+    OpenError::Directory { directory: config.data_dir.clone(), source }
+}
+
+fn gone() -> LogError {
+    LogError::Unavailable { reason: "the log node has stopped".into() }
+}
+
+/// Tells everybody that the node is gone, also when its thread panics.
+struct StopGuard<'a> {
+    inbox: &'a Inbox,
+    published: Arc<Published>,
+    reason: LogError,
+}
+
+impl Drop for StopGuard<'_> {
+    fn drop(&mut self) {
+        self.published.stop(self.reason.clone());
+        self.inbox.close();
+    }
+}
+
+/// The thread.
+fn serve(mut node: Node, inbox: &Inbox, transport: &mut dyn Transport, tick: Duration) {
+    let mut guard = StopGuard { inbox, published: node.published().clone(), reason: gone() };
+    let mut next_tick = Instant::now() + tick;
+    loop {
+        let requests = inbox.take(next_tick, node.batch_limit_bytes());
+        match serve_batch(&mut node, requests, transport, &mut next_tick, tick) {
+            Ok(true) => {}
+            Ok(false) => {
+                guard.reason = LogError::Unavailable { reason: "the log node was shut down".into() };
+                if let Err(error) = node.close() {
+                    tracing::error!(%error, "closing the log failed");
+                }
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the log node stops");
+                guard.reason = to_log_error(&error);
+                let unknown = LogError::Unavailable { reason: format!("the log node has stopped: {error}") };
+                node.fail_pending(&unknown);
+                return;
+            }
+        }
+    }
+}
+
+/// One round: take requests, let time pass, write, answer. False: shut down.
+fn serve_batch(
+    node: &mut Node,
+    mut requests: Vec<Request>,
+    transport: &mut dyn Transport,
+    next_tick: &mut Instant,
+    tick: Duration,
+) -> Result<bool, StoreError> {
+    // Pipelined appends may have been queued by several tasks; in order of their position each finds its predecessor.
+    requests.sort_by_key(|request| match request {
+        Request::Propose { command: Command::Append { branch, epoch, start_lsn, .. }, .. } => {
+            (1, branch.0, epoch.0, start_lsn.0)
+        }
+        Request::Shutdown => (2, 0, 0, 0),
+        _ => (0, 0, 0, 0),
+    });
+    let mut running = true;
+    let mut permits = Vec::new();
+    for request in requests {
+        match request {
+            Request::Propose { command, reply, _permit } => {
+                node.propose(&command, reply);
+                permits.push(_permit);
+            }
+            Request::Read(read) => node.read(read),
+            Request::Message(message) => node.step(*message),
+            Request::Unreachable(peer) => node.report_unreachable(peer),
+            Request::Shutdown => running = false,
+        }
+    }
+    let now = Instant::now();
+    if now >= *next_tick {
+        node.tick()?;
+        // Ticks missed during a long write are not made up for: they would look like a dead leader.
+        *next_tick = now + tick;
+    }
+    node.run(transport)?;
+    Ok(running)
+}
+
+/// [`LogClient`] within the process.
+struct LocalClient {
+    inbox: Arc<Inbox>,
+    published: Arc<Published>,
+    segments: Arc<SegmentSet>,
+    stopped: watch::Receiver<Option<LogError>>,
+    append_seconds: Histogram,
+}
+
+impl LocalClient {
+    fn gone(&self) -> LogError {
+        match &*self.stopped.borrow() {
+            Some(LogError::Unavailable { reason }) => LogError::Unavailable { reason: reason.clone() },
+            Some(reason) => LogError::Unavailable { reason: format!("the log node has stopped: {reason}") },
+            None => gone(),
+        }
+    }
+
+    /// Queues a command now if there is room, so that calls are queued in the order in which they were made; else when
+    /// there is room.
+    fn propose(&self, command: Command, bytes: usize) -> BoxFuture<'_, Result<Outcome, LogError>> {
+        // An oversize request is refused by the node; here it must only fit into the queue.
+        let permits = ((bytes.min(self.inbox.queue_bytes)) / PERMIT_BYTES).max(1) as u32;
+        let (reply, outcome) = oneshot::channel();
+        let queued = match self.inbox.permits.clone().try_acquire_many_owned(permits) {
+            Ok(permit) => {
+                self.inbox.push(Request::Propose { command, reply, _permit: permit });
+                None
+            }
+            Err(_) => Some((command, reply)),
+        };
+        Box::pin(async move {
+            if let Some((command, reply)) = queued {
+                let permit = self.inbox.permits.clone().acquire_many_owned(permits).await;
+                let _permit = permit.map_err(|_| self.gone())?;
+                self.inbox.push(Request::Propose { command, reply, _permit });
+            }
+            outcome.await.unwrap_or_else(|_| Err(self.gone()))
+        })
+    }
+
+    async fn read<T>(&self, read: impl FnOnce(oneshot::Sender<Result<T, LogError>>) -> Read) -> Result<T, LogError> {
+        let (reply, answer) = oneshot::channel();
+        // The permit bounds how many reads wait.
+        let permit = self.inbox.permits.acquire().await;
+        let _permit = permit.map_err(|_| self.gone())?;
+        self.inbox.push(Request::Read(read(reply)));
+        answer.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+}
+
+fn unexpected(outcome: &Outcome) -> LogError {
+    LogError::Unavailable { reason: format!("unexpected outcome {outcome:?}") }
+}
+
+#[async_trait]
+impl LogClient for LocalClient {
+    async fn acquire_epoch(&self, branch: BranchId) -> Result<EpochGrant, LogError> {
+        match self.propose(Command::AcquireEpoch { branch }, 0).await? {
+            Outcome::Granted(grant) => Ok(grant),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    // Written out, because the request is queued when the call is made and not when its future is first polled:
+    // pipelined appends must arrive in the order of the calls.
+    fn append<'client, 'result>(
+        &'client self,
+        branch: BranchId,
+        epoch: Epoch,
+        start_lsn: Lsn,
+        bytes: Bytes,
+    ) -> BoxFuture<'result, Result<Lsn, LogError>>
+    where
+        'client: 'result,
+        Self: 'result,
+    {
+        let started = Instant::now();
+        let length = bytes.len();
+        let outcome = self.propose(Command::Append { branch, epoch, start_lsn, bytes }, length);
+        Box::pin(async move {
+            match outcome.await? {
+                Outcome::Appended { end_lsn } => {
+                    self.append_seconds.record(started.elapsed().as_secs_f64());
+                    Ok(end_lsn)
+                }
+                other => Err(unexpected(&other)),
+            }
+        })
+    }
+
+    async fn subscribe(
+        &self,
+        branch: BranchId,
+        from_lsn: Lsn,
+    ) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError> {
+        subscribe(&self.published, &self.segments, branch, from_lsn)
+    }
+
+    async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError> {
+        self.read(|reply| Read::Status(branch, reply)).await
+    }
+
+    async fn report_consumer(&self, branch: BranchId, consumer: &str, durable_lsn: Lsn) -> Result<(), LogError> {
+        let consumer = consumer.to_owned();
+        self.propose(Command::ReportConsumer { branch, consumer, durable_lsn }, 0).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl MetadataClient for LocalClient {
+    async fn get(&self, key: &str) -> Result<Option<MetadataValue>, LogError> {
+        self.read(|reply| Read::Get(key.to_owned(), reply)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, MetadataValue)>, LogError> {
+        self.read(|reply| Read::List(prefix.to_owned(), reply)).await
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<u64>,
+        value: Option<Bytes>,
+    ) -> Result<SwapOutcome, LogError> {
+        let bytes = value.as_ref().map_or(0, Bytes::len);
+        let command = Command::CompareAndSwap { key: key.to_owned(), expected, value };
+        match self.propose(command, bytes).await? {
+            Outcome::Swapped { version } => Ok(SwapOutcome::Swapped { version }),
+            Outcome::Conflict { current } => Ok(SwapOutcome::Conflict { current }),
+            other => Err(unexpected(&other)),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the log service as a whole.
+
+mod store_tests;

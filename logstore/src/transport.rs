@@ -1,0 +1,22 @@
+//! How Raft messages reach the other nodes.
+
+use raft::eraftpb::Message;
+
+/// Sends messages between peers. Delivery is best effort, in any order: Raft repeats what was lost. Implementations must
+/// not block: they queue within a bound and drop what exceeds it.
+///
+/// Raft's messages are decoded by a library with a known denial-of-service defect, so an implementation accepts them
+/// only from authenticated peers and limits their size before it decodes.
+pub trait Transport: Send {
+    /// Sends to `message.to`.
+    fn send(&mut self, message: Message);
+}
+
+/// For a cluster of one.
+pub struct NoPeers;
+
+impl Transport for NoPeers {
+    fn send(&mut self, message: Message) {
+        tracing::warn!(to = message.to, "no transport to this peer: message dropped");
+    }
+}
