@@ -1,5 +1,7 @@
 //! Functions, operators and aggregates: their signatures, how calls are resolved, and what they do.
 
+mod detached;
+
 use std::sync::Arc;
 
 use crate::error::Result;

@@ -92,4 +92,41 @@ impl Datum {
     pub fn is_null(&self) -> bool {
         matches!(self, Datum::Null)
     }
+
+    /// The type that a value of this representation has when nothing else is known of it.
+    pub fn natural_type(&self) -> DataType {
+        match self {
+            Datum::Null => DataType::UNKNOWN,
+            Datum::Bool(_) => DataType::BOOL,
+            Datum::Int2(_) => DataType::INT2,
+            Datum::Int4(_) => DataType::INT4,
+            Datum::Int8(_) => DataType::INT8,
+            Datum::Float4(_) => DataType::FLOAT4,
+            Datum::Float8(_) => DataType::FLOAT8,
+            Datum::Numeric(_) => DataType::NUMERIC,
+            Datum::Text(_) => DataType::TEXT,
+            Datum::Bpchar(_) => DataType::BPCHAR,
+            Datum::Bytea(_) => DataType::BYTEA,
+            Datum::Date(_) => DataType::DATE,
+            Datum::Time(_) => DataType::TIME,
+            Datum::Timestamp(_) => DataType::TIMESTAMP,
+            Datum::Timestamptz(_) => DataType::TIMESTAMPTZ,
+            Datum::Interval(_) => DataType::INTERVAL,
+            Datum::Uuid(_) => DataType::UUID,
+            Datum::Json(_) => DataType::JSON,
+            Datum::Jsonb(_) => DataType::JSONB,
+            Datum::Oid(_) => DataType::OID,
+            Datum::PgLsn(_) => DataType::PG_LSN,
+            Datum::Array(array) => array.element.to_array(),
+            Datum::Record(_) => DataType::RECORD,
+        }
+    }
+}
+
+impl Array {
+    /// A one-dimensional array, subscripts from 1.
+    pub fn one_dimensional(element: DataType, elements: Vec<Datum>) -> Self {
+        let dimensions = if elements.is_empty() { Vec::new() } else { vec![(elements.len() as u32, 1)] };
+        Self { element, dimensions, elements }
+    }
 }

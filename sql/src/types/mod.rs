@@ -1,11 +1,14 @@
 //! SQL values and their types, with PostgreSQL's representations, limits and OIDs.
 
+pub mod cast;
 pub mod codec;
 mod data_type;
+pub mod datetime;
 mod datum;
 pub mod json;
 pub mod numeric;
 mod order;
+pub mod text;
 mod type_info;
 
 pub use data_type::{BaseType, DataType};

@@ -203,13 +203,7 @@ impl Numeric {
     pub fn signum(&self) -> i32 {
         match self.parts() {
             Parts::Small(mantissa, _) => mantissa.signum() as i32,
-            Parts::Big(mantissa, _) => {
-                if mantissa.sign() == Sign::Minus {
-                    -1
-                } else {
-                    1
-                }
-            }
+            Parts::Big(mantissa, _) if mantissa.sign() == Sign::Minus => -1,
             Parts::Infinity(false) => -1,
             _ => 1,
         }
