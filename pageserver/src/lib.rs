@@ -14,6 +14,7 @@
 pub mod client;
 pub mod compaction;
 pub mod config;
+pub mod grpc;
 pub mod metrics;
 pub mod owner;
 pub mod replay;

@@ -86,7 +86,8 @@ impl PageServer {
     /// Ends all tasks, after what was frozen has been written: the next start then has little log to read. It is as
     /// safe, only slower, to be killed.
     pub async fn shutdown(&self) {
-        for task in std::mem::take(&mut *self.others.lock()) {
+        let others = std::mem::take(&mut *self.others.lock());
+        for task in others {
             task.abort();
             // Cancelled is what was asked for.
             let _ = task.await;

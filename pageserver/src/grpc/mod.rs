@@ -1,0 +1,68 @@
+//! Page servers over gRPC: the service, the client, and what both say to each other.
+//!
+//! Many batches share one bidirectional stream. Each answer names its request and carries a status for each page, so a
+//! page that cannot be given neither ends the stream nor holds up others.
+
+mod client;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+use proto::pageserver::page_answer::Outcome;
+use proto::pageserver::{PageAnswer, PageAsked, PageFailure, PageFound, page_failure};
+use storage::{Lsn, PageNo};
+
+use crate::client::{GetPage, PageError, PageImage};
+
+pub use client::GrpcPageClient;
+pub use server::PageService;
+
+/// Most pages in one request, so that its answer stays well below gRPC's limit of 4 MiB for a message.
+pub const MAX_PAGES_PER_REQUEST: usize = 256;
+
+fn asked(request: &GetPage) -> PageAsked {
+    PageAsked { page: request.page.0, at: request.at.0, not_modified_since: request.not_modified_since.0 }
+}
+
+fn request(asked: &PageAsked) -> GetPage {
+    GetPage { page: PageNo(asked.page), at: Lsn(asked.at), not_modified_since: Lsn(asked.not_modified_since) }
+}
+
+fn answer(outcome: Result<PageImage, PageError>) -> PageAnswer {
+    let outcome = match outcome {
+        Ok(image) => Outcome::Found(PageFound { page_lsn: image.page_lsn.0, bytes: image.bytes }),
+        Err(error) => Outcome::Failure(failure(error)),
+    };
+    PageAnswer { outcome: Some(outcome) }
+}
+
+fn failure(error: PageError) -> PageFailure {
+    use page_failure::Kind;
+    let (kind, page, at, lsn, reason) = match error {
+        PageError::NotFound { page, at } => (Kind::NotFound, page.0, at.0, 0, String::new()),
+        PageError::BelowHorizon { page, at, horizon } => (Kind::BelowHorizon, page.0, at.0, horizon.0, String::new()),
+        PageError::Behind { page, at, reached } => (Kind::Behind, page.0, at.0, reached.0, String::new()),
+        PageError::Damaged { page, reason } => (Kind::Damaged, page.0, 0, 0, reason),
+        PageError::Unavailable { reason } => (Kind::Unavailable, 0, 0, 0, reason),
+    };
+    PageFailure { kind: kind.into(), page, at, lsn, reason }
+}
+
+fn outcome(answer: PageAnswer) -> Result<PageImage, PageError> {
+    use page_failure::Kind;
+    match answer.outcome {
+        Some(Outcome::Found(found)) => Ok(PageImage { bytes: found.bytes, page_lsn: Lsn(found.page_lsn) }),
+        Some(Outcome::Failure(failure)) => {
+            let (page, at, lsn) = (PageNo(failure.page), Lsn(failure.at), Lsn(failure.lsn));
+            Err(match failure.kind() {
+                Kind::NotFound => PageError::NotFound { page, at },
+                Kind::BelowHorizon => PageError::BelowHorizon { page, at, horizon: lsn },
+                Kind::Behind => PageError::Behind { page, at, reached: lsn },
+                Kind::Damaged => PageError::Damaged { page, reason: failure.reason },
+                Kind::Unavailable => PageError::Unavailable { reason: failure.reason },
+            })
+        }
+        None => Err(PageError::Unavailable { reason: "the page server gave an empty answer".to_owned() }),
+    }
+}

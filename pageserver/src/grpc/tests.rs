@@ -1,0 +1,126 @@
+//! The same questions over a socket, in pipelines, and over broken connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use storage::BranchId;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Endpoint, Server};
+
+use super::*;
+use crate::client::{PageClient, PageServerStatus};
+
+/// Answers by page number: each kind of outcome in turn.
+struct Oracle;
+
+fn told(request: &GetPage) -> Result<PageImage, PageError> {
+    let GetPage { page, at, not_modified_since } = *request;
+    match page.0 % 6 {
+        0 => Err(PageError::NotFound { page, at }),
+        1 => Err(PageError::BelowHorizon { page, at, horizon: not_modified_since }),
+        2 => Err(PageError::Behind { page, at, reached: not_modified_since }),
+        3 => Err(PageError::Damaged { page, reason: "bits".to_owned() }),
+        4 => Err(PageError::Unavailable { reason: "away".to_owned() }),
+        _ => Ok(PageImage { bytes: Bytes::from(vec![page.0 as u8; 8192]), page_lsn: at }),
+    }
+}
+
+#[async_trait]
+impl PageClient for Oracle {
+    async fn get_pages(&self, _branch: BranchId, requests: &[GetPage]) -> Vec<Result<PageImage, PageError>> {
+        // Later requests overtake earlier ones.
+        let first = requests.first().map_or(0, |request| request.page.0);
+        tokio::time::sleep(Duration::from_millis(20_u64.saturating_sub(first % 20))).await;
+        requests.iter().map(told).collect()
+    }
+
+    async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {
+        Ok(PageServerStatus { ingested_lsn: Lsn(branch.0), durable_lsn: Lsn(2), horizon_lsn: Lsn(3), layers: 4 })
+    }
+}
+
+async fn serve(address: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind(address).await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let serving = Server::builder()
+        .add_service(PageService::new(Arc::new(Oracle)))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    (address, tokio::spawn(async move { serving.await.expect("serves") }))
+}
+
+fn connect(address: SocketAddr) -> GrpcPageClient {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    GrpcPageClient::new(endpoint.connect_lazy(), Duration::from_secs(10))
+}
+
+fn requests(first: u64, count: u64) -> Vec<GetPage> {
+    let request = |page| GetPage { page: PageNo(page), at: Lsn(page * 7), not_modified_since: Lsn(page * 5) };
+    (first..first + count).map(request).collect()
+}
+
+#[tokio::test]
+async fn every_outcome_arrives() {
+    let (address, _) = serve(([127, 0, 0, 1], 0).into()).await;
+    let client = Arc::new(connect(address));
+    // More than fit one request, none, and many at a time.
+    for count in [0, 1, 6, MAX_PAGES_PER_REQUEST as u64, 1000] {
+        let requests = requests(3, count);
+        let expected: Vec<_> = requests.iter().map(told).collect();
+        assert_eq!(client.get_pages(BranchId(1), &requests).await, expected);
+    }
+    let tasks = (0..100).map(|n| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let requests = requests(n, 12);
+            let expected: Vec<_> = requests.iter().map(told).collect();
+            assert_eq!(client.get_pages(BranchId(1), &requests).await, expected);
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.expect("right answers");
+    }
+    let status = client.status(BranchId(8)).await.expect("status");
+    assert_eq!((status.ingested_lsn, status.layers), (Lsn(8), 4));
+}
+
+#[tokio::test]
+async fn broken_connections_are_replaced() {
+    let (address, server) = serve(([127, 0, 0, 1], 0).into()).await;
+    let client = connect(address);
+    let requests = requests(5, 1);
+    assert!(client.get_pages(BranchId(1), &requests).await[0].is_ok());
+    server.abort();
+    let _ = server.await;
+    let mut refused = 0;
+    for _ in 0..50 {
+        let answers = client.get_pages(BranchId(1), &requests).await;
+        // A connection already accepted may outlive the listener.
+        refused += usize::from(matches!(answers[0], Err(PageError::Unavailable { .. })));
+    }
+    let (_, _server) = serve(address).await;
+    let mut answered = false;
+    for _ in 0..100 {
+        answered = client.get_pages(BranchId(1), &requests).await[0].is_ok();
+        if answered {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(answered, "no answer from the new server; {refused} refused by the old one");
+}
+
+#[tokio::test]
+async fn oversize_requests_are_refused() {
+    let (address, _) = serve(([127, 0, 0, 1], 0).into()).await;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    let mut raw = proto::pageserver::page_service_client::PageServiceClient::new(endpoint.connect_lazy());
+    let pages = requests(0, MAX_PAGES_PER_REQUEST as u64 + 1).iter().map(asked).collect();
+    let request = proto::pageserver::GetPagesRequest { request_id: 1, branch: 1, pages };
+    let mut answers = raw.get_pages(futures::stream::iter([request])).await.expect("a stream").into_inner();
+    assert_eq!(answers.message().await.expect_err("refused").code(), tonic::Code::InvalidArgument);
+}
