@@ -8,7 +8,9 @@
 mod counter;
 mod datum_codec;
 pub mod ddl;
+mod definition;
 mod descriptor;
+pub mod functions;
 mod manager;
 mod object;
 mod relation;
@@ -19,6 +21,7 @@ pub mod system;
 mod tests;
 
 pub use ddl::{CommandTag, DdlContext, Notice};
+pub use definition::Constraint;
 pub use descriptor::{
     BOOTSTRAP_ROLE_OID, Check, Column, ColumnStatistics, Database, FIRST_USER_OID, Grant, Identity, Index, IndexColumn,
     Membership, Oid, PrimaryKey, Privilege, Role, Schema, Sequence, Table, TableStatistics, View,
@@ -26,10 +29,11 @@ pub use descriptor::{
 pub use manager::{CatalogChanges, CatalogManager, POSTGRES_DATABASE_OID, TEMPLATE_DATABASE_OID};
 pub use relation::{Relation, TableIndex};
 pub use sequence::{SequencePosition, SequenceSession, Sequences};
-pub use snapshot::{
-    Catalog, INFORMATION_SCHEMA_OID, PG_CATALOG_OID, PUBLIC_SCHEMA_OID, quote_identifier, split_identifier,
+pub use snapshot::{Catalog, INFORMATION_SCHEMA_OID, PG_CATALOG_OID, PUBLIC_SCHEMA_OID, split_qualified_name};
+pub use system::{
+    Activity, CursorEntry, LockEntry, NoSystemInformation, PreparedStatementEntry, Setting, SystemContext,
+    SystemInformation, SystemView,
 };
-pub use system::{NoSystemInformation, SystemContext, SystemInformation, SystemView};
 
 /// OIDs of the system catalogs that comments and dependencies refer to.
 pub mod class {

@@ -15,6 +15,7 @@ use super::system;
 use super::{Database, Oid, Privilege, Relation, Role, Schema, Sequence, Table, TableIndex, TableStatistics, View};
 use crate::error::{Result, SqlError, SqlState};
 use crate::store::{Direction, KeyRange, Store, Transaction};
+use crate::types::text::quote_identifier;
 
 /// `pg_namespace.oid` of `pg_catalog`.
 pub const PG_CATALOG_OID: Oid = 11;
@@ -69,7 +70,7 @@ impl Catalog {
     }
 
     /// The tree of the OID counter and the sequences' current values.
-    pub(super) fn counters(&self) -> TreeId {
+    pub fn counters(&self) -> TreeId {
         self.counters
     }
 
@@ -394,8 +395,12 @@ impl Catalog {
     }
 }
 
-/// Splits `a."B".c` into its identifiers, folded; none when it is not one.
-pub fn split_identifier(text: &str) -> Option<Vec<String>> {
+/// Splits `a."B".c` into its identifiers, folded; 42602 when it is no name.
+pub fn split_qualified_name(text: &str) -> Result<Vec<String>> {
+    split_identifier(text).ok_or_else(|| SqlError::new(SqlState::INVALID_NAME, "invalid name syntax"))
+}
+
+fn split_identifier(text: &str) -> Option<Vec<String>> {
     let (mut parts, mut chars) = (Vec::new(), text.trim().chars().peekable());
     loop {
         let mut part = String::new();
@@ -424,166 +429,3 @@ pub fn split_identifier(text: &str) -> Option<Vec<String>> {
         }
     }
 }
-
-/// The identifier, in quotes unless it is a plain lower-case word that is no reserved keyword.
-pub fn quote_identifier(name: &str) -> String {
-    let plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
-        && name.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || matches!(char, '_' | '$'))
-        && !RESERVED.contains(&name);
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
-
-/// Postgres' keywords that cannot stand as a column or table name without quotes.
-const RESERVED: &[&str] = &[
-    "all",
-    "analyse",
-    "analyze",
-    "and",
-    "any",
-    "array",
-    "as",
-    "asc",
-    "asymmetric",
-    "authorization",
-    "between",
-    "bigint",
-    "binary",
-    "bit",
-    "boolean",
-    "both",
-    "case",
-    "cast",
-    "char",
-    "character",
-    "check",
-    "coalesce",
-    "collate",
-    "collation",
-    "column",
-    "concurrently",
-    "constraint",
-    "create",
-    "cross",
-    "current_catalog",
-    "current_date",
-    "current_role",
-    "current_schema",
-    "current_time",
-    "current_timestamp",
-    "current_user",
-    "dec",
-    "decimal",
-    "default",
-    "deferrable",
-    "desc",
-    "distinct",
-    "do",
-    "else",
-    "end",
-    "except",
-    "exists",
-    "extract",
-    "false",
-    "fetch",
-    "float",
-    "for",
-    "foreign",
-    "freeze",
-    "from",
-    "full",
-    "grant",
-    "greatest",
-    "group",
-    "grouping",
-    "having",
-    "ilike",
-    "in",
-    "initially",
-    "inner",
-    "inout",
-    "int",
-    "integer",
-    "intersect",
-    "interval",
-    "into",
-    "is",
-    "isnull",
-    "join",
-    "lateral",
-    "leading",
-    "least",
-    "left",
-    "like",
-    "limit",
-    "localtime",
-    "localtimestamp",
-    "national",
-    "natural",
-    "nchar",
-    "none",
-    "normalize",
-    "not",
-    "notnull",
-    "null",
-    "nullif",
-    "numeric",
-    "offset",
-    "on",
-    "only",
-    "or",
-    "order",
-    "out",
-    "outer",
-    "overlaps",
-    "overlay",
-    "placing",
-    "position",
-    "precision",
-    "primary",
-    "real",
-    "references",
-    "returning",
-    "right",
-    "row",
-    "select",
-    "session_user",
-    "setof",
-    "similar",
-    "smallint",
-    "some",
-    "substring",
-    "symmetric",
-    "table",
-    "tablesample",
-    "then",
-    "time",
-    "timestamp",
-    "to",
-    "trailing",
-    "treat",
-    "trim",
-    "true",
-    "union",
-    "unique",
-    "user",
-    "using",
-    "values",
-    "varchar",
-    "variadic",
-    "verbose",
-    "when",
-    "where",
-    "window",
-    "with",
-    "xmlattributes",
-    "xmlconcat",
-    "xmlelement",
-    "xmlexists",
-    "xmlforest",
-    "xmlnamespaces",
-    "xmlparse",
-    "xmlpi",
-    "xmlroot",
-    "xmlserialize",
-    "xmltable",
-];

@@ -7,37 +7,11 @@ use parking_lot::Mutex;
 use super::ddl::{self, DdlContext, Notice};
 use super::*;
 use crate::error::Result;
-use crate::functions::{DateOrder, EvalContext, ScalarFunction, SessionFunctions};
+use crate::functions::EvalContext;
 use crate::parser::parse;
 use crate::store::{Interrupt, SavepointId, Store, Transaction, TransactionOptions};
 use crate::testing::MemoryStore;
 use crate::types::Datum;
-
-struct NoSession;
-
-impl SessionFunctions for NoSession {
-    fn call(&self, function: &'static ScalarFunction, _: &[Datum], _: &EvalContext) -> Result<Datum> {
-        Err(crate::error::SqlError::unsupported(function.name))
-    }
-    fn relation_oid(&self, _: &str) -> Result<Option<u32>> {
-        Ok(None)
-    }
-    fn relation_name(&self, _: u32) -> Option<String> {
-        None
-    }
-}
-
-pub(super) fn eval_context() -> Arc<EvalContext> {
-    Arc::new(EvalContext {
-        transaction_timestamp_us: 0,
-        statement_timestamp_us: 0,
-        clock: Arc::new(|| 0),
-        time_zone: jiff::tz::TimeZone::UTC,
-        date_order: DateOrder::Mdy,
-        extra_float_digits: 1,
-        session: Arc::new(NoSession),
-    })
-}
 
 /// A session over a store of its own, or of another session.
 pub(super) struct Session {
@@ -108,7 +82,7 @@ impl Session {
             database: POSTGRES_DATABASE_OID,
             role: self.role,
             search_path: &self.search_path,
-            eval: &eval_context(),
+            eval: &Arc::new(EvalContext::detached()),
             work_mem_bytes: 1 << 16,
             notices: &notices,
             random: &|bytes| bytes.fill(7),
@@ -191,4 +165,5 @@ pub(super) fn describe(session: &Session, name: &str) -> String {
 
 mod objects;
 mod sequences;
+mod system;
 mod tables;

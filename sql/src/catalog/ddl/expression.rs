@@ -33,7 +33,7 @@ pub(super) fn check_text(_work: &Work<'_>, table: &Table, expr: &Expr) -> Result
 }
 
 /// Whether an expression kept as text reads the column of this name.
-pub(super) fn mentions_column(text: &str, column: &Column) -> Result<bool> {
+pub(in crate::catalog) fn mentions_column(text: &str, column: &Column) -> Result<bool> {
     let mut found = Mentions { name: &column.name, found: false };
     let mut expr = crate::parser::parse_expression(text)?;
     _ = expr.visit(&mut found);
@@ -48,7 +48,7 @@ pub(super) fn rename_column(text: &str, from: &str, to: &str) -> Result<String> 
 }
 
 /// OIDs of the sequences that a default draws from.
-pub(super) fn sequences_of(text: &str) -> Vec<Oid> {
+pub(in crate::catalog) fn sequences_of(text: &str) -> Vec<Oid> {
     let Ok(mut expr) = crate::parser::parse_expression(text) else { return Vec::new() };
     let mut found = Sequences(Vec::new());
     _ = expr.visit(&mut found);

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use sqlparser::ast::Statement;
 
+pub(super) use self::expression::{mentions_column, sequences_of};
 use self::work::Work;
 use super::{CatalogChanges, CatalogManager, Oid};
 use crate::error::{Result, SqlError, SqlState};

@@ -3,6 +3,18 @@
 //! Nothing of them is stored. Each relation is a [`SystemView`]: its columns, with Postgres 15's names and
 //! types, and a function from a [`SystemContext`] to rows.
 
+mod cluster;
+mod empty;
+mod information_schema;
+mod listings;
+mod relations;
+mod routines;
+mod rows;
+mod types;
+
+pub use relations::SEQUENCE_COLUMNS;
+pub(super) use routines::{function_arguments, function_result};
+
 use super::snapshot::{INFORMATION_SCHEMA_OID, PG_CATALOG_OID};
 use super::{Catalog, Oid, Sequence, SequencePosition};
 use crate::error::Result;
@@ -31,6 +43,11 @@ impl std::fmt::Debug for SystemView {
 }
 
 impl SystemView {
+    /// Whether Postgres has it as a table rather than a view over tables.
+    pub fn is_table(&self) -> bool {
+        self.schema == "pg_catalog" && self.oid < 10_000
+    }
+
     /// Whether everyone may read it; `pg_authid` and `pg_shadow` hold passwords.
     pub fn readable_by_all(&self) -> bool {
         !matches!(self.name, "pg_authid" | "pg_shadow")
@@ -51,6 +68,27 @@ pub struct SystemContext<'a> {
     /// The statement's evaluation context; [`crate::functions::SessionFunctions::system_information`] of its
     /// session answers what is not in the catalog.
     pub eval: &'a EvalContext,
+}
+
+impl SystemContext<'_> {
+    /// What the session tells.
+    pub fn information(&self) -> &dyn SystemInformation {
+        self.eval.session.system_information()
+    }
+
+    fn search_path(&self) -> Vec<String> {
+        self.information().search_path()
+    }
+
+    /// Name of a role, or its OID where it has been dropped.
+    fn role_name(&self, oid: Oid) -> String {
+        self.catalog.role(oid).map_or_else(|| oid.to_string(), |role| role.name.clone())
+    }
+
+    /// Name of the database.
+    fn database_name(&self) -> &str {
+        self.catalog.database(self.catalog.database_oid()).map_or("", |database| &database.name)
+    }
 }
 
 /// What only the server knows: sessions, settings, locks. Each list is a snapshot of that moment.
@@ -75,6 +113,14 @@ pub trait SystemInformation: Send + Sync {
     /// The session's cursors.
     fn cursors(&self) -> Vec<CursorEntry> {
         Vec::new()
+    }
+    /// Schemas that unqualified names are looked up in.
+    fn search_path(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// The role whose rights count.
+    fn current_role(&self) -> Oid {
+        super::BOOTSTRAP_ROLE_OID
     }
     /// Where a sequence stands.
     fn sequence_position(&self, sequence: &Sequence) -> Option<SequencePosition> {
@@ -167,7 +213,15 @@ pub struct CursorEntry {
 }
 
 /// All system views.
-static VIEWS: &[&[SystemView]] = &[];
+static VIEWS: &[&[SystemView]] = &[
+    relations::VIEWS,
+    types::VIEWS,
+    cluster::VIEWS,
+    routines::VIEWS,
+    listings::VIEWS,
+    empty::VIEWS,
+    information_schema::VIEWS,
+];
 
 /// All system views.
 pub fn views() -> impl Iterator<Item = &'static SystemView> {

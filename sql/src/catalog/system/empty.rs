@@ -1,9 +1,16 @@
+//! System views that hold nothing here: enums, triggers, policies, publications, foreign tables and so on.
+
+use super::SystemContext;
+use super::rows::{Rows, system_views};
+use crate::error::Result;
+
+system_views! { "pg_catalog"
     3501 pg_enum = empty {
         oid: OID, enumtypid: OID, enumsortorder: FLOAT4, enumlabel: NAME
     }
     3541 pg_range = empty {
-        rngtypid: OID, rngsubtype: OID, rngmultitypid: OID, rngcollation: OID, rngsubopc: OID, rngcanonical:
-        REGPROC, rngsubdiff: REGPROC
+        rngtypid: OID, rngsubtype: OID, rngmultitypid: OID, rngcollation: OID, rngsubopc: OID,
+        rngcanonical: REGPROC, rngsubdiff: REGPROC
     }
     2611 pg_inherits = empty {
         inhrelid: OID, inhparent: OID, inhseqno: INT4, inhdetachpending: BOOL
@@ -11,16 +18,16 @@
     2620 pg_trigger = empty {
         oid: OID, tgrelid: OID, tgparentid: OID, tgname: NAME, tgfoid: OID, tgtype: INT2, tgenabled: INTERNAL_CHAR,
         tgisinternal: BOOL, tgconstrrelid: OID, tgconstrindid: OID, tgconstraint: OID, tgdeferrable: BOOL,
-        tginitdeferred: BOOL, tgnargs: INT2, tgattr: INT2_VECTOR, tgargs: BYTEA, tgqual: NODE_TREE, tgoldtable:
-        NAME, tgnewtable: NAME
+        tginitdeferred: BOOL, tgnargs: INT2, tgattr: INT2_VECTOR, tgargs: BYTEA, tgqual: NODE_TREE,
+        tgoldtable: NAME, tgnewtable: NAME
     }
     3256 pg_policy = empty {
         oid: OID, polname: NAME, polrelid: OID, polcmd: INTERNAL_CHAR, polpermissive: BOOL, polroles: OID_ARRAY,
         polqual: NODE_TREE, polwithcheck: NODE_TREE
     }
     6104 pg_publication = empty {
-        oid: OID, pubname: NAME, pubowner: OID, puballtables: BOOL, pubinsert: BOOL, pubupdate: BOOL, pubdelete:
-        BOOL, pubtruncate: BOOL, pubviaroot: BOOL
+        oid: OID, pubname: NAME, pubowner: OID, puballtables: BOOL, pubinsert: BOOL, pubupdate: BOOL,
+        pubdelete: BOOL, pubtruncate: BOOL, pubviaroot: BOOL
     }
     6106 pg_publication_rel = empty {
         oid: OID, prpubid: OID, prrelid: OID, prqual: NODE_TREE, prattrs: INT2_VECTOR
@@ -30,8 +37,8 @@
     }
     6100 pg_subscription = empty {
         oid: OID, subdbid: OID, subskiplsn: PG_LSN, subname: NAME, subowner: OID, subenabled: BOOL, subbinary: BOOL,
-        substream: BOOL, subtwophasestate: INTERNAL_CHAR, subdisableonerr: BOOL, subconninfo: TEXT, subslotname:
-        NAME, subsynccommit: TEXT, subpublications: TEXT_ARRAY
+        substream: BOOL, subtwophasestate: INTERNAL_CHAR, subdisableonerr: BOOL, subconninfo: TEXT,
+        subslotname: NAME, subsynccommit: TEXT, subpublications: TEXT_ARRAY
     }
     3118 pg_foreign_table = empty {
         ftrelid: OID, ftserver: OID, ftoptions: TEXT_ARRAY
@@ -41,8 +48,8 @@
         srvoptions: TEXT_ARRAY
     }
     2328 pg_foreign_data_wrapper = empty {
-        oid: OID, fdwname: NAME, fdwowner: OID, fdwhandler: OID, fdwvalidator: OID, fdwacl: TEXT_ARRAY, fdwoptions:
-        TEXT_ARRAY
+        oid: OID, fdwname: NAME, fdwowner: OID, fdwhandler: OID, fdwvalidator: OID, fdwacl: TEXT_ARRAY,
+        fdwoptions: TEXT_ARRAY
     }
     1418 pg_user_mapping = empty {
         oid: OID, umuser: OID, umserver: OID, umoptions: TEXT_ARRAY
@@ -52,12 +59,12 @@
         partclass: OID_VECTOR, partcollation: OID_VECTOR, partexprs: NODE_TREE
     }
     3381 pg_statistic_ext = empty {
-        oid: OID, stxrelid: OID, stxname: NAME, stxnamespace: OID, stxowner: OID, stxstattarget: INT4, stxkeys:
-        INT2_VECTOR, stxkind: CHAR_ARRAY, stxexprs: NODE_TREE
+        oid: OID, stxrelid: OID, stxname: NAME, stxnamespace: OID, stxowner: OID, stxstattarget: INT4,
+        stxkeys: INT2_VECTOR, stxkind: CHAR_ARRAY, stxexprs: NODE_TREE
     }
     3429 pg_statistic_ext_data = empty {
-        stxoid: OID, stxdinherit: BOOL, stxdndistinct: BYTEA, stxddependencies: BYTEA, stxdmcv: BYTEA, stxdexpr:
-        TEXT_ARRAY
+        stxoid: OID, stxdinherit: BOOL, stxdndistinct: BYTEA, stxddependencies: BYTEA, stxdmcv: BYTEA,
+        stxdexpr: TEXT_ARRAY
     }
     3079 pg_extension = empty {
         oid: OID, extname: NAME, extowner: OID, extnamespace: OID, extrelocatable: BOOL, extversion: TEXT,
@@ -71,8 +78,8 @@
         requires: NAME_ARRAY, comment: TEXT
     }
     3466 pg_event_trigger = empty {
-        oid: OID, evtname: NAME, evtevent: NAME, evtowner: OID, evtfoid: OID, evtenabled: INTERNAL_CHAR, evttags:
-        TEXT_ARRAY
+        oid: OID, evtname: NAME, evtevent: NAME, evtowner: OID, evtfoid: OID, evtenabled: INTERNAL_CHAR,
+        evttags: TEXT_ARRAY
     }
     2607 pg_conversion = empty {
         oid: OID, conname: NAME, connamespace: OID, conowner: OID, conforencoding: INT4, contoencoding: INT4,
@@ -86,8 +93,8 @@
         oid: OID, opfmethod: OID, opfname: NAME, opfnamespace: OID, opfowner: OID
     }
     2602 pg_amop = empty {
-        oid: OID, amopfamily: OID, amoplefttype: OID, amoprighttype: OID, amopstrategy: INT2, amoppurpose:
-        INTERNAL_CHAR, amopopr: OID, amopmethod: OID, amopsortfamily: OID
+        oid: OID, amopfamily: OID, amoplefttype: OID, amoprighttype: OID, amopstrategy: INT2,
+        amoppurpose: INTERNAL_CHAR, amopopr: OID, amopmethod: OID, amopsortfamily: OID
     }
     2603 pg_amproc = empty {
         oid: OID, amprocfamily: OID, amproclefttype: OID, amprocrighttype: OID, amprocnum: INT2, amproc: REGPROC
@@ -127,24 +134,24 @@
         oid: OID, lomowner: OID, lomacl: TEXT_ARRAY
     }
     12038 pg_matviews = empty {
-        schemaname: NAME, matviewname: NAME, matviewowner: NAME, tablespace: NAME, hasindexes: BOOL, ispopulated:
-        BOOL, definition: TEXT
+        schemaname: NAME, matviewname: NAME, matviewowner: NAME, tablespace: NAME, hasindexes: BOOL,
+        ispopulated: BOOL, definition: TEXT
     }
     12023 pg_rules = empty {
         schemaname: NAME, tablename: NAME, rulename: NAME, definition: TEXT
     }
     12018 pg_policies = empty {
-        schemaname: NAME, tablename: NAME, policyname: NAME, permissive: TEXT, roles: NAME_ARRAY, cmd: TEXT, qual:
-        TEXT, with_check: TEXT
+        schemaname: NAME, tablename: NAME, policyname: NAME, permissive: TEXT, roles: NAME_ARRAY, cmd: TEXT,
+        qual: TEXT, with_check: TEXT
     }
     12068 pg_publication_tables = empty {
         pubname: NAME, schemaname: NAME, tablename: NAME, attnames: NAME_ARRAY, rowfilter: TEXT
     }
     12227 pg_stat_replication = empty {
         pid: INT4, usesysid: OID, usename: NAME, application_name: TEXT, client_addr: TEXT, client_hostname: TEXT,
-        client_port: INT4, backend_start: TIMESTAMPTZ, backend_xmin: XID, state: TEXT, sent_lsn: PG_LSN, write_lsn:
-        PG_LSN, flush_lsn: PG_LSN, replay_lsn: PG_LSN, write_lag: INTERVAL, flush_lag: INTERVAL, replay_lag:
-        INTERVAL, sync_priority: INT4, sync_state: TEXT, reply_time: TIMESTAMPTZ
+        client_port: INT4, backend_start: TIMESTAMPTZ, backend_xmin: XID, state: TEXT, sent_lsn: PG_LSN,
+        write_lsn: PG_LSN, flush_lsn: PG_LSN, replay_lsn: PG_LSN, write_lag: INTERVAL, flush_lag: INTERVAL,
+        replay_lag: INTERVAL, sync_priority: INT4, sync_state: TEXT, reply_time: TIMESTAMPTZ
     }
     12257 pg_replication_slots = empty {
         slot_name: NAME, plugin: NAME, slot_type: TEXT, datoid: OID, database: NAME, temporary: BOOL, active: BOOL,
@@ -161,3 +168,8 @@
     12327 pg_user_mappings = empty {
         umid: OID, srvid: OID, srvname: NAME, umuser: OID, usename: NAME, umoptions: TEXT_ARRAY
     }
+}
+
+fn empty(_: &SystemContext<'_>, _: &mut Rows) -> Result<()> {
+    Ok(())
+}
