@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod btree;
+pub mod bulk;
 pub mod ids;
 pub mod key;
 pub mod layer;
@@ -17,6 +18,7 @@ pub mod record;
 pub mod redo;
 pub mod row;
 pub mod testing;
+pub mod upkeep;
 pub mod varint;
 
 pub use ids::{BranchId, Epoch, Generation, Lsn, PageNo, ShardId, TreeId};

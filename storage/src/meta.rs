@@ -26,7 +26,7 @@ use crate::redo::RedoError;
 pub const META_PAGE: PageNo = PageNo(0);
 /// The catalog tree of a new branch.
 pub const CATALOG_TREE: TreeId = TreeId(PageNo(1));
-/// The upkeep tree of a new branch: what has to be given back.
+/// The upkeep tree of a new branch: what has to be given back, see [`crate::upkeep`].
 pub const UPKEEP_TREE: TreeId = TreeId(PageNo(2));
 
 const CATALOG: usize = HEADER_BYTES;

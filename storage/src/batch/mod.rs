@@ -15,6 +15,8 @@
 //! start LSN, so bytes that land at another place of the log are noticed.
 
 mod decode;
+#[cfg(test)]
+mod tests;
 
 use crate::ids::{Lsn, PageNo};
 use crate::record::{Record, RedoOp};

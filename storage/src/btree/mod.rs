@@ -12,6 +12,9 @@
 //! | find out, outside the sequencer, which pages a change will touch | [`locate`] |
 //! | make sure, inside it, that a change cannot fail half way | [`prepare`] |
 //! | change a tree | [`apply_sorted`] |
+//! | build one from sorted rows | [`crate::bulk`] |
+//! | give a dropped one's pages back | [`reclaim_step`] |
+//! | verify one | [`check_tree`] |
 //!
 //! Errors of an implementation of [`PageReader`] pass through; those of trees themselves are [`TreeError`].
 
@@ -22,6 +25,7 @@ mod merge;
 mod overflow;
 mod prepare;
 mod read;
+mod reclaim;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -30,9 +34,11 @@ mod write;
 pub use access::{PageReader, PageWriter, TreeError};
 pub use check::{TreeReport, check_space, check_tree};
 pub use cursor::Cursor;
-pub use overflow::{free_overflow, write_overflow};
+pub use overflow::{free_overflow, write_overflow, write_overflow_to};
 pub use prepare::{Prepared, check_limits, prepare};
 pub use read::{Value, get, get_many, locate, read_overflow};
+pub use reclaim::{Reclaimed, reclaim_step};
+pub(crate) use split::separator_len;
 pub use write::{apply_sorted, write_sorted};
 
 /// Longest value: the longest row that SQL offers, and some room for its encoding.

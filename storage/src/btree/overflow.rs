@@ -2,13 +2,33 @@
 
 use super::read::check_overflow;
 use super::{PageWriter, TreeError};
+use crate::bulk::BulkSink;
 use crate::ids::{PageNo, TreeId};
 use crate::page::{OVERFLOW_CAPACITY_BYTES, OverflowRef, head_capacity_bytes, head_pages, overflow_pages};
 use crate::record::{PageRun, RedoOp};
 
 /// Writes a value to new pages, which nothing points to yet.
 pub fn write_overflow<W: PageWriter>(writer: &mut W, tree: TreeId, value: &[u8]) -> Result<OverflowRef, W::Error> {
-    let numbers: Vec<PageNo> = (0..overflow_pages(value.len())).map(|_| writer.allocate()).collect::<Result<_, _>>()?;
+    write_overflow_to(&mut Through(writer), tree, value)
+}
+
+struct Through<'a, W>(&'a mut W);
+
+impl<W: PageWriter> BulkSink for Through<'_, W> {
+    type Error = W::Error;
+
+    fn allocate(&mut self) -> Result<PageNo, W::Error> {
+        self.0.allocate()
+    }
+
+    fn write(&mut self, page: PageNo, op: &RedoOp<'_>) -> Result<(), W::Error> {
+        self.0.apply(page, op)
+    }
+}
+
+/// As [`write_overflow`], to pages that a bulk load owns.
+pub fn write_overflow_to<S: BulkSink>(sink: &mut S, tree: TreeId, value: &[u8]) -> Result<OverflowRef, S::Error> {
+    let numbers: Vec<PageNo> = (0..overflow_pages(value.len())).map(|_| sink.allocate()).collect::<Result<_, _>>()?;
     let (mut rest, mut pages) = (value, &numbers[..]);
     let mut named = Vec::new();
     while let Some((&head, after)) = pages.split_first() {
@@ -17,10 +37,10 @@ pub fn write_overflow<W: PageWriter>(writer: &mut W, tree: TreeId, value: &[u8])
         named.extend(followers.iter().flat_map(|page| page.0.to_le_bytes()));
         let piece = take(&mut rest, head_capacity_bytes(followers.len()));
         let next = later.first().copied();
-        writer.apply(head, &RedoOp::Overflow { tree, next, pages: PageRun::new(&named), data: piece })?;
+        sink.write(head, &RedoOp::Overflow { tree, next, pages: PageRun::new(&named), data: piece })?;
         for &page in followers {
             let data = take(&mut rest, OVERFLOW_CAPACITY_BYTES);
-            writer.apply(page, &RedoOp::Overflow { tree, next: None, pages: PageRun::new(&[]), data })?;
+            sink.write(page, &RedoOp::Overflow { tree, next: None, pages: PageRun::new(&[]), data })?;
         }
         pages = later;
     }

@@ -28,6 +28,8 @@ mod edit;
 mod measure;
 mod overflow;
 mod slotted;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

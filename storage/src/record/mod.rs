@@ -9,6 +9,9 @@
 //! Numbers are varints, byte strings a varint length and the bytes, unless said otherwise. Keys travel
 //! without the prefix of the page they go to. Decoding borrows from the input and checks every length.
 
+#[cfg(test)]
+mod tests;
+
 use crate::ids::{PageNo, TreeId};
 use crate::page::{EntryBytes, Page};
 use crate::varint::{DecodeError, Input, put_bytes, put_varint};
