@@ -21,6 +21,42 @@ pub fn initializes_page(record: &[u8]) -> bool {
     Record::decode_exact(record).is_ok_and(|record| record.op.initializes_page())
 }
 
+/// A page on its way from an earlier state to a later one.
+pub struct Replay {
+    branch: BranchId,
+    page_no: PageNo,
+    page: Box<Page>,
+}
+
+impl Replay {
+    /// Begins with a sealed page, or with none.
+    pub fn new(branch: BranchId, page_no: PageNo, base: Option<&[u8]>) -> Result<Replay, ReplayError> {
+        let page = match base {
+            Some(bytes) => Page::open(bytes, branch, page_no)
+                .map_err(|damage| ReplayError { page: page_no, reason: damage.to_string() })?,
+            None => Page::unused(),
+        };
+        Ok(Replay { branch, page_no, page })
+    }
+
+    /// Applies the next record.
+    pub fn apply(&mut self, lsn: Lsn, record: &[u8]) -> Result<(), ReplayError> {
+        let failed = |reason: String| ReplayError { page: self.page_no, reason: format!("record at {lsn}: {reason}") };
+        let record = Record::decode_exact(record).map_err(|error| failed(error.to_string()))?;
+        if record.page != self.page_no {
+            return Err(failed(format!("belongs to page {}", record.page)));
+        }
+        redo(&mut self.page, &record.op).map_err(|error| failed(error.to_string()))?;
+        self.page.set_lsn(lsn);
+        Ok(())
+    }
+
+    /// The page, sealed, and the LSN of its last record.
+    pub fn finish(self) -> (Bytes, Lsn) {
+        (self.page.seal(self.branch, self.page_no), self.page.lsn())
+    }
+}
+
 /// The sealed page after `records` (oldest first) are applied to `base`; `None` when there is neither.
 pub fn replay<'a>(
     branch: BranchId,
@@ -28,22 +64,12 @@ pub fn replay<'a>(
     base: Option<&[u8]>,
     records: impl ExactSizeIterator<Item = (Lsn, &'a [u8])>,
 ) -> Result<Option<(Bytes, Lsn)>, ReplayError> {
-    let failed = |reason: String| ReplayError { page: page_no, reason };
     if base.is_none() && records.len() == 0 {
         return Ok(None);
     }
-    let mut page = match base {
-        Some(bytes) => Page::open(bytes, branch, page_no).map_err(|damage| failed(damage.to_string()))?,
-        None => Page::unused(),
-    };
-    for (lsn, bytes) in records {
-        let record = Record::decode_exact(bytes).map_err(|e| failed(format!("record at {lsn}: {e}")))?;
-        if record.page != page_no {
-            return Err(failed(format!("record at {lsn} belongs to page {}", record.page)));
-        }
-        redo(&mut page, &record.op).map_err(|e| failed(format!("record at {lsn}: {e}")))?;
-        page.set_lsn(lsn);
+    let mut replay = Replay::new(branch, page_no, base)?;
+    for (lsn, record) in records {
+        replay.apply(lsn, record)?;
     }
-    let lsn = page.lsn();
-    Ok(Some((page.seal(branch, page_no), lsn)))
+    Ok(Some(replay.finish()))
 }

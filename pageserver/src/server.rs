@@ -32,8 +32,9 @@ pub struct StartError {
 #[derive(Debug)]
 pub struct PageServer {
     shard: Arc<Shard>,
-    /// Writes what is frozen before it ends.
-    flush: Mutex<Option<JoinHandle<()>>>,
+    /// Cancelled first, so that nothing more comes in.
+    ingest: Mutex<Option<JoinHandle<()>>>,
+    /// End by themselves once stopped. The flusher writes what is frozen before.
     others: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -47,14 +48,16 @@ impl PageServer {
         let branch = config.branch;
         let shard = Shard::attach(config, store, Uuid::new_v4()).await;
         let shard = Arc::new(shard.map_err(|source| StartError { branch, source })?);
-        let flush = tokio::spawn(tasks::flush(shard.clone(), log.clone()));
+        // Before anything else: the log must not be trimmed beyond what this server still needs.
+        tasks::report(&shard, log.as_ref(), shard.ingested()).await;
         let others = vec![
-            tokio::spawn(tasks::ingest(shard.clone(), log)),
+            tokio::spawn(tasks::flush(shard.clone(), log.clone())),
             tokio::spawn(tasks::compact(shard.clone(), Compactor::Merges)),
             tokio::spawn(tasks::compact(shard.clone(), Compactor::Images)),
             tokio::spawn(tasks::delete_garbage(shard.clone())),
         ];
-        Ok(PageServer { shard, flush: Mutex::new(Some(flush)), others: Mutex::new(others) })
+        let ingest = tokio::spawn(tasks::ingest(shard.clone(), log));
+        Ok(PageServer { shard, ingest: Mutex::new(Some(ingest)), others: Mutex::new(others) })
     }
 
     /// A client in the same process.
@@ -86,17 +89,19 @@ impl PageServer {
     /// Ends all tasks, after what was frozen has been written: the next start then has little log to read. It is as
     /// safe, only slower, to be killed.
     pub async fn shutdown(&self) {
-        let others = std::mem::take(&mut *self.others.lock());
-        for task in others {
-            task.abort();
+        let ingest = self.ingest.lock().take();
+        if let Some(ingest) = ingest {
+            ingest.abort();
             // Cancelled is what was asked for.
-            let _ = task.await;
+            let _ = ingest.await;
         }
         self.shard.freeze();
         self.shard.stop();
-        let flush = self.flush.lock().take();
-        if let Some(flush) = flush {
-            let _ = flush.await;
+        let others = std::mem::take(&mut *self.others.lock());
+        for task in others {
+            if let Err(error) = task.await {
+                tracing::error!(branch = %self.shard.config.branch, %error, "a task of the page server failed");
+            }
         }
     }
 }
@@ -104,7 +109,7 @@ impl PageServer {
 impl Drop for PageServer {
     fn drop(&mut self) {
         self.shard.stop();
-        for task in self.others.lock().iter().chain(self.flush.lock().iter()) {
+        for task in self.others.lock().iter().chain(self.ingest.lock().iter()) {
             task.abort();
         }
     }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::compaction::JobContext;
 use crate::config::PageServerConfig;
+use crate::decode::PageBatch;
 use crate::owner::{ManifestOwner, OwnerError};
 use crate::page_cache::PageCache;
 use crate::view::View;
@@ -77,6 +78,16 @@ impl Shard {
         self.view.read().clone()
     }
 
+    /// Takes a batch into the open buffer and tells readers. Returns the buffer's size.
+    pub fn insert(&self, batch: PageBatch) -> usize {
+        // Held meanwhile: a buffer frozen between its being looked up and being filled could be written as a layer
+        // without the batch.
+        let view = self.view.read();
+        view.open().insert(batch.end_lsn, batch.records);
+        self.ingested.send_replace(batch.end_lsn);
+        view.open().bytes()
+    }
+
     /// Freezes the open buffer if it holds anything.
     pub fn freeze(&self) {
         {
@@ -97,11 +108,6 @@ impl Shard {
     /// Follows the log taken into memory.
     pub fn watch_ingested(&self) -> watch::Receiver<Lsn> {
         self.ingested.subscribe()
-    }
-
-    /// Tells readers that everything up to here is in the open buffer.
-    pub fn publish_ingested(&self, lsn: Lsn) {
-        self.ingested.send_replace(lsn);
     }
 
     /// Whether the server stops.

@@ -55,11 +55,8 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
                 let Some(chunk) = chunk else { return Ok(()) };
                 decoder.feed(chunk.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
                 while let Some(batch) = decoder.next_batch() {
-                    let batch = batch.map_err(|e| e.to_string())?;
-                    let view = shard.view();
-                    view.open().insert(batch.end_lsn, batch.records);
-                    shard.publish_ingested(batch.end_lsn);
-                    if view.open().bytes() >= shard.config.buffer_bytes {
+                    let held_bytes = shard.insert(batch.map_err(|e| e.to_string())?);
+                    if held_bytes >= shard.config.buffer_bytes {
                         shard.freeze();
                         opened = Instant::now();
                         wait_for_room(shard).await;
@@ -84,17 +81,19 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
 /// Memory is bounded here: while frozen buffers wait to be written, the log is not read.
 async fn wait_for_room(shard: &Shard) {
     while shard.view().frozen_bytes() > shard.config.frozen_bytes {
-        let room = shard.room.notified();
-        if shard.view().frozen_bytes() <= shard.config.frozen_bytes {
+        tokio::select! {
+            () = shard.room.notified() => {}
+            // The flusher listens too, and a notice wakes one.
+            () = shard.pause(AGE_CHECK) => {}
+        }
+        if shard.stopping() {
             return;
         }
-        room.await;
     }
 }
 
 /// Writes frozen buffers as layers, oldest first, and tells the log what it need not keep.
 pub(crate) async fn flush(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
-    let consumer = format!("pageserver/{}", shard.config.shard);
     loop {
         let Some(buffer) = shard.view().oldest_frozen().cloned() else {
             // What was frozen before the stop is still written.
@@ -136,13 +135,15 @@ pub(crate) async fn flush(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
         if shard.update_manifest(change).await.is_err() {
             return;
         }
-        report(&shard, log.as_ref(), &consumer, durable_lsn).await;
+        report(&shard, log.as_ref(), durable_lsn).await;
     }
 }
 
-async fn report(shard: &Shard, log: &dyn LogClient, consumer: &str, durable_lsn: Lsn) {
+/// Tells the log what it need not keep for us.
+pub(crate) async fn report(shard: &Shard, log: &dyn LogClient, durable_lsn: Lsn) {
+    let consumer = format!("pageserver/{}", shard.config.shard);
     // Repeated with the next flush anyway: until then the log keeps more than it has to.
-    if let Err(error) = log.report_consumer(shard.config.branch, consumer, durable_lsn).await {
+    if let Err(error) = log.report_consumer(shard.config.branch, &consumer, durable_lsn).await {
         tracing::warn!(branch = %shard.config.branch, %error, "progress not reported to the log");
     }
 }
@@ -194,7 +195,7 @@ async fn compact_once(shard: &Arc<Shard>, job: &Job) -> Result<(), JobError> {
         move || runtime.block_on(owned.with_job_context(false, async |context| run_job(context, &rewrite).await));
     let layers = match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome?,
-        Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+        Err(error) if error.is_panic() => return Err(JobError::Panicked(error.to_string())),
         Err(_) => return Err(JobError::Stopped),
     };
     metrics::counter!(names::WRITTEN_BYTES, "work" => "compaction").increment(layer_bytes(&layers));

@@ -12,7 +12,7 @@ use storage::{BranchId, Lsn, PageNo};
 
 use super::{Job, JobKind};
 use crate::buffer::RecordBuffer;
-use crate::replay::{ReplayError, initializes_page, replay};
+use crate::replay::{Replay, ReplayError};
 
 /// What a job needs besides its layers.
 pub struct JobContext<'a> {
@@ -41,6 +41,9 @@ pub enum JobError {
     /// XX001: records and pages do not fit each other.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// A broken invariant, already printed. Repeating the job may give the same.
+    #[error("the rewrite panicked: {0}")]
+    Panicked(String),
     /// The server stops.
     #[error("stopped")]
     Stopped,
@@ -149,7 +152,6 @@ async fn make_images(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDes
     let mut merged = MergedScan::new(context.reader, &job.runs).await?;
     let mut pages = RunScan::new(context.reader, &job.base);
     let mut old = pages.next().await?;
-    let mut records: Vec<LayerEntry> = Vec::new();
     loop {
         context.check_stopped()?;
         let page = match (old.as_ref().map(|old| old.page), merged.peek_page()) {
@@ -161,22 +163,16 @@ async fn make_images(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDes
         if base.is_some() {
             old = pages.next().await?;
         }
-        records.clear();
-        while merged.peek_page() == Some(page) {
-            let record = merged.next().await?.expect("just seen");
-            // What came before does not matter, and a hot page may have much of it.
-            if initializes_page(&record.bytes) {
-                records.clear();
-            }
-            records.push(record);
-        }
         match base {
-            Some(base) if records.is_empty() => writer.push(page, base.lsn, &base.bytes).await?,
+            Some(base) if merged.peek_page() != Some(page) => writer.push(page, base.lsn, &base.bytes).await?,
             base => {
-                let fresh = records.first().is_some_and(|record| initializes_page(&record.bytes));
-                let base = base.as_ref().filter(|_| !fresh).map(|base| &base.bytes[..]);
-                let records = records.iter().map(|record| (record.lsn, &record.bytes[..]));
-                let (bytes, lsn) = replay(context.branch, page, base, records)?.expect("there is a base or a record");
+                // One record at a time: a hot page may have more of them than fit memory.
+                let mut replay = Replay::new(context.branch, page, base.as_ref().map(|base| &base.bytes[..]))?;
+                while merged.peek_page() == Some(page) {
+                    let record = merged.next().await?.expect("just seen");
+                    replay.apply(record.lsn, &record.bytes)?;
+                }
+                let (bytes, lsn) = replay.finish();
                 writer.push(page, lsn, &bytes).await?;
             }
         }
