@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use storage::Lsn;
-use storage::layer::{LayerCache, LayerDescriptor, LayerName, LayerReader, shard_prefix};
+use storage::layer::{DiskCache, LayerCache, LayerDescriptor, LayerName, LayerReader, shard_prefix};
 use storage::manifest::Manifest;
 use storage::object::ObjectStore;
 use tokio::sync::{Notify, watch};
@@ -53,7 +53,15 @@ impl Shard {
         let manifest = owner.manifest().await;
         // Indexes are small beside the blocks they lead to; without them every read costs one more request.
         let cache = LayerCache::new(config.block_cache_bytes, (config.block_cache_bytes / 8).max(1 << 20));
-        let reader = LayerReader::new(store.clone(), cache, config.branch, config.shard);
+        let mut reader = LayerReader::new(store.clone(), cache, config.branch, config.shard);
+        if let Some(directory) = &config.cache_dir {
+            match DiskCache::open(directory, config.cache_disk_bytes) {
+                Ok(disk) => reader = reader.with_disk_cache(disk),
+                Err(error) => {
+                    tracing::warn!(directory = %directory.display(), %error, "no cache of layers on disk");
+                }
+            }
+        }
         Ok(Shard {
             pages: PageCache::new(config.page_cache_bytes),
             config,

@@ -99,6 +99,10 @@ async fn check_equality(seed: u64) {
     if seed.is_multiple_of(2) {
         config.compaction.retention_bytes = 200 << 10;
     }
+    let cache = tempfile::tempdir().expect("tempdir");
+    config.cache_dir = Some(cache.path().join("layers"));
+    // Small enough that pieces are evicted, too.
+    config.cache_disk_bytes = 300 << 10;
     let mut server = fixture.start(config.clone()).await;
     for round in 0..6 {
         fixture.workload.run(&fixture.log, 150);
@@ -108,6 +112,9 @@ async fn check_equality(seed: u64) {
             // A crash: nothing that is in memory survives.
             1 => {
                 drop(server);
+                if round > 3 {
+                    std::fs::remove_dir_all(cache.path()).expect("the cache is ours to delete");
+                }
                 server = fixture.start(config.clone()).await;
             }
             _ => {

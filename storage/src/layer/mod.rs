@@ -12,6 +12,7 @@
 pub mod format;
 
 mod cache;
+mod disk_cache;
 mod reader;
 mod writer;
 
@@ -24,6 +25,7 @@ use crate::object::ObjectError;
 use crate::{BranchId, Generation, Lsn, PageNo};
 
 pub use cache::LayerCache;
+pub use disk_cache::DiskCache;
 pub use reader::{LayerReader, LayerScan};
 pub use writer::{RunSettings, RunWriter};
 

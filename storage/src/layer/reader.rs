@@ -1,10 +1,13 @@
 //! Reading layers: one page through the block cache, or everything in order for compaction.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::format::{self, BlockHandle, Entries, LayerIdentity};
-use super::{LayerCache, LayerDescriptor, LayerEntry, LayerError, LayerName, layer_key, shard_prefix};
-use crate::object::ObjectStore;
+use super::{DiskCache, LayerCache, LayerDescriptor, LayerEntry, LayerError, LayerName, layer_key, shard_prefix};
+use crate::object::{ObjectError, ObjectStore};
 use crate::{BranchId, Lsn, PageNo, ShardId};
 
 /// A scan reads about this much at a time.
@@ -15,6 +18,7 @@ const SCAN_BYTES: u64 = 1 << 20;
 pub struct LayerReader {
     store: ObjectStore,
     cache: LayerCache,
+    disk: Option<DiskCache>,
     branch: BranchId,
     shard: ShardId,
     prefix: String,
@@ -27,7 +31,21 @@ fn identity_of(branch: BranchId, layer: &LayerDescriptor) -> LayerIdentity {
 impl LayerReader {
     /// Over a store and a cache that may be shared with other shards.
     pub fn new(store: ObjectStore, cache: LayerCache, branch: BranchId, shard: ShardId) -> LayerReader {
-        LayerReader { store, cache, branch, shard, prefix: shard_prefix(branch, shard) }
+        LayerReader { store, cache, disk: None, branch, shard, prefix: shard_prefix(branch, shard) }
+    }
+
+    /// With pieces of layers kept on local disk. Worth it where the object store is distant.
+    #[must_use]
+    pub fn with_disk_cache(self, disk: DiskCache) -> LayerReader {
+        LayerReader { disk: Some(disk), ..self }
+    }
+
+    async fn fetch(&self, layer: &LayerDescriptor, range: Range<u64>) -> Result<Bytes, ObjectError> {
+        let key = self.key(layer.name);
+        match &self.disk {
+            Some(disk) => disk.get_range(&self.store, &key, layer.size_bytes, range).await,
+            None => self.store.get_range(&key, range).await,
+        }
     }
 
     fn key(&self, name: LayerName) -> String {
@@ -44,37 +62,31 @@ impl LayerReader {
         if layer.size_bytes < least {
             return Err(damaged(format!("a layer of {} bytes", layer.size_bytes)));
         }
-        let key = self.key(layer.name);
         let footer_at = layer.size_bytes - format::FOOTER_BYTES as u64;
         // One request suffices for most: the index lies before the footer.
         let guess_at = footer_at.saturating_sub(64 << 10);
-        let tail = self.store.get_range(&key, guess_at..layer.size_bytes).await?;
+        let tail = self.fetch(layer, guess_at..layer.size_bytes).await?;
         let footer_bytes = &tail[tail.len() - format::FOOTER_BYTES..];
         let footer = format::decode_footer(layer, self.branch, footer_bytes)?;
         let index_bytes = if footer.index_offset >= guess_at {
             let from = usize::try_from(footer.index_offset - guess_at).expect("within what was read");
             tail.slice(from..tail.len() - format::FOOTER_BYTES)
         } else {
-            self.store.get_range(&key, footer.index_offset..footer_at).await?
+            self.fetch(layer, footer.index_offset..footer_at).await?
         };
         let blocks = Arc::new(format::decode_index(&footer, &index_bytes).map_err(damaged)?);
         self.cache.keep_index(id, blocks.clone());
         Ok(blocks)
     }
 
-    async fn block(
-        &self,
-        layer: &LayerDescriptor,
-        number: usize,
-        handle: &BlockHandle,
-    ) -> Result<bytes::Bytes, LayerError> {
+    async fn block(&self, layer: &LayerDescriptor, number: usize, handle: &BlockHandle) -> Result<Bytes, LayerError> {
         let id = (self.branch, self.shard, layer.name);
         let number = u32::try_from(number).expect("an index is limited in length");
         if let Some(raw) = self.cache.block(id, number) {
             return Ok(raw);
         }
         let end = handle.offset + u64::from(handle.stored_bytes);
-        let stored = self.store.get_range(&self.key(layer.name), handle.offset..end).await?;
+        let stored = self.fetch(layer, handle.offset..end).await?;
         let raw = format::decode_block(&identity_of(self.branch, layer), number, handle.first_page, &stored)
             .map_err(|reason| LayerError::Damaged { name: layer.name, reason })?;
         self.cache.keep_block(id, number, raw.clone());

@@ -116,8 +116,8 @@ proptest! {
 }
 
 fn sample() -> Vec<LayerEntry> {
-    let entry = |n: u64| LayerEntry { page: PageNo(n / 3), lsn: Lsn(n + 1), bytes: Bytes::from(vec![n as u8; 300]) };
-    (0..300).map(entry).collect()
+    let entry = |n: u64| LayerEntry { page: PageNo(n / 3), lsn: Lsn(n + 1), bytes: Bytes::from(vec![n as u8; 700]) };
+    (0..60).map(entry).collect()
 }
 
 #[tokio::test]
@@ -182,4 +182,69 @@ fn names() {
     for text in ["", "1", "x-1", "1-", "1-2-3"] {
         assert_eq!(LayerName::parse(text), None, "{text:?}");
     }
+}
+
+fn pieces(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(directory).expect("the cache's directory");
+    let mut paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    paths.sort();
+    paths
+}
+
+async fn check_reads(reader: &LayerReader, fixture: &Fixture, entries: &[LayerEntry]) {
+    for page in (0..100).step_by(7).map(PageNo) {
+        let expected: Vec<_> = entries.iter().filter(|entry| entry.page == page).cloned().collect();
+        let mut found = Vec::new();
+        for layer in fixture.layers.iter().filter(|layer| layer.covers(page)) {
+            found.append(&mut reader.page(layer, page, None, Lsn::MAX).await.expect("page"));
+        }
+        assert_eq!(found, expected, "page {page}");
+    }
+}
+
+#[tokio::test]
+async fn disk_cache_is_only_a_cache() {
+    // Bytes that do not compress, so that there are several pieces.
+    let mut state = 1u64;
+    let mut noise = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let entries: Vec<_> = (0..300)
+        .map(|n| LayerEntry { page: PageNo(n / 3), lsn: Lsn(n + 1), bytes: (0..4000).map(|_| noise()).collect() })
+        .collect();
+    let fixture = write(LayerKind::Delta, &entries, u64::MAX).await;
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("layers");
+    let open = |limit| fixture.reader().with_disk_cache(DiskCache::open(&path, limit).expect("opens"));
+    check_reads(&open(1 << 30), &fixture, &entries).await;
+    assert!(pieces(&path).len() > 2, "{:?}", pieces(&path));
+
+    // What an earlier run left is used: the store is not asked.
+    let key = layer_key(&shard_prefix(BRANCH, SHARD), fixture.layers[0].name);
+    let object = fixture.store.get(&key).await.expect("get");
+    fixture.store.delete(&key).await.expect("delete");
+    check_reads(&open(1 << 30), &fixture, &entries).await;
+    fixture.store.put(&key, object).await.expect("put");
+
+    // Damage of every kind is repaired from the store.
+    let damaged = pieces(&path);
+    for (number, piece) in damaged.iter().enumerate() {
+        let mut bytes = std::fs::read(piece).expect("read");
+        match number % 3 {
+            0 => bytes[number * 100] ^= 1,
+            1 => bytes.truncate(100),
+            _ => bytes = std::fs::read(&damaged[0]).expect("read"),
+        }
+        std::fs::write(piece, bytes).expect("write");
+    }
+    check_reads(&open(1 << 30), &fixture, &entries).await;
+
+    // Deleted while in use.
+    let reader = open(1 << 30);
+    std::fs::remove_dir_all(&path).expect("remove");
+    check_reads(&reader, &fixture, &entries).await;
+
+    // A limit of nothing keeps nothing, and everything is still read.
+    check_reads(&open(0), &fixture, &entries).await;
 }
