@@ -5,11 +5,13 @@
 
 pub mod catalog;
 pub mod error;
+pub mod executor;
 pub mod functions;
 pub mod interrupt;
 pub mod parser;
 pub mod plan;
 pub mod planner;
 pub mod store;
+pub mod table;
 pub mod testing;
 pub mod types;

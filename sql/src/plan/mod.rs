@@ -151,13 +151,15 @@ pub enum Node {
         /// Reads left row followed by `output`; part of the join condition.
         filter: Option<Expr>,
     },
-    /// Equal keys; `null_safe` keys compare as IS NOT DISTINCT FROM. `filter` is the rest of the condition.
+    /// Equal keys; those `null_safe` (one flag for each key) compare as IS NOT DISTINCT FROM. `filter` is the
+    /// rest of the condition.
     HashJoin {
         kind: JoinKind,
         left: Box<Plan>,
         right: Box<Plan>,
         left_keys: Vec<Expr>,
         right_keys: Vec<Expr>,
+        null_safe: Vec<bool>,
         filter: Option<Expr>,
     },
     /// `limit`: only the first rows are wanted (offset included).

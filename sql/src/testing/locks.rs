@@ -106,7 +106,7 @@ impl LockTable {
             if blockers.is_empty() {
                 state.waits.remove(&transaction);
                 let holders = state.holders.entry(name.clone()).or_default();
-                if !holders.iter().any(|held| *held == (transaction, mode)) {
+                if !holders.contains(&(transaction, mode)) {
                     holders.push((transaction, mode));
                     state.held.entry(transaction).or_default().push(name);
                 }

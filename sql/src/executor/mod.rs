@@ -1,0 +1,148 @@
+//! The row engine: runs any [`Plan`](crate::plan::Plan) a row at a time.
+//!
+//! ```text
+//! Plan ──compile──▶ Prepared (immutable, shared, cached with the plan)
+//!                      │ open: one operator for each node, nothing evaluated yet
+//!                      ▼
+//!                   Execution ──next──▶ row, row, row, end
+//! ```
+//!
+//! - Compiling turns expressions into [`expr::Code`] and tables into [`crate::table::TableAccess`] once; opening
+//!   costs one allocation a node, so that a prepared point query pays for little but the lookup.
+//! - An operator fills a row of its caller's: no allocation per row on its own account.
+//! - Expressions read the operator's input row. Rows of enclosing queries lie on a stack in [`Context`]: a
+//!   subquery or the right side of a lateral join runs with the row pushed.
+//! - Sorts and materialised results spill to temporary files beyond `work_mem`. Hash tables (joins,
+//!   aggregates, DISTINCT, set operations, IN) cannot; beyond [`HASH_MEMORY_BYTES`] a statement they end it
+//!   with 53200.
+//! - Every loop over rows polls the interrupt flag, through the cursor loops of the scans and in each loop
+//!   that runs over rows in memory.
+
+mod actuals;
+mod compile;
+mod context;
+mod expr;
+mod hash;
+mod operators;
+mod rows;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use actuals::{Actuals, NodeActuals};
+pub(crate) use context::{Context, Reservation};
+pub(crate) use expr::Code;
+use operators::{Node, Operator};
+
+use crate::catalog::Catalog;
+use crate::error::Result;
+use crate::functions::EvalContext;
+use crate::plan::Plan;
+use crate::store::{Store, Transaction};
+use crate::table::RowIds;
+use crate::types::{Datum, Row};
+
+/// Memory that all hash tables of one statement may take together, bytes.
+pub const HASH_MEMORY_BYTES: usize = 1024 * 1024 * 1024;
+
+/// What an execution reads and writes through.
+#[derive(Clone)]
+pub struct ExecContext {
+    /// The transaction, with its statement begun.
+    pub transaction: Arc<dyn Transaction>,
+    /// The engine.
+    pub store: Arc<dyn Store>,
+    /// The catalog that the plan was made from.
+    pub catalog: Arc<Catalog>,
+    /// Values of the statement's parameters.
+    pub params: Arc<[Datum]>,
+    /// What functions may ask for.
+    pub eval: Arc<EvalContext>,
+    /// Row ids of the store.
+    pub row_ids: Arc<RowIds>,
+    /// Memory of one sort or materialised result before it goes to a temporary file, bytes.
+    pub work_mem_bytes: usize,
+    /// Where temporary files are made.
+    pub temporary_directory: Arc<Path>,
+}
+
+/// A compiled plan. Executions share it.
+pub struct Prepared {
+    plan: Arc<Plan>,
+    root: Node,
+    shape: context::Shape,
+    modifies: bool,
+}
+
+impl Prepared {
+    /// Compiles a plan.
+    pub fn new(plan: Arc<Plan>) -> Result<Self> {
+        let (root, shape) = compile::compile(&plan)?;
+        let modifies = matches!(
+            plan.node,
+            crate::plan::Node::Insert(_) | crate::plan::Node::Update(_) | crate::plan::Node::Delete(_)
+        );
+        Ok(Self { plan, root, shape, modifies })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+}
+
+/// One run of a plan.
+pub struct Execution {
+    context: Context,
+    root: Box<dyn Operator>,
+    /// Rows given by `next`.
+    rows_returned: u64,
+    modifies: bool,
+    _prepared: Arc<Prepared>,
+}
+
+impl Execution {
+    /// Prepares to run; nothing is read or evaluated before the first [`Execution::next`].
+    pub fn open(prepared: Arc<Prepared>, context: ExecContext) -> Result<Self> {
+        Self::open_with(prepared, context, false)
+    }
+
+    fn open_with(prepared: Arc<Prepared>, context: ExecContext, instrumented: bool) -> Result<Self> {
+        let context = Context::new(context, &prepared.shape, instrumented);
+        let root = prepared.root.open(&context);
+        Ok(Self { context, root, rows_returned: 0, modifies: prepared.modifies, _prepared: prepared })
+    }
+
+    /// Puts the next row into `row` (whatever it held is replaced); false at the end. INSERT, UPDATE and
+    /// DELETE without RETURNING do all their work in the first call, which gives false. After an error the
+    /// execution must be dropped and its statement discarded.
+    pub fn next(&mut self, row: &mut Row) -> Result<bool> {
+        let more = self.root.next(&self.context, row)?;
+        self.rows_returned += u64::from(more);
+        Ok(more)
+    }
+
+    /// Rows inserted, updated or deleted by the statement's main operator; for others the rows given so far.
+    pub fn rows_affected(&self) -> u64 {
+        if self.modifies { self.context.rows_affected.get() } else { self.rows_returned }
+    }
+
+    /// Runs to the end, dropping all rows.
+    pub fn run(&mut self) -> Result<u64> {
+        let mut row = Row::new();
+        while self.next(&mut row)? {}
+        Ok(self.rows_affected())
+    }
+}
+
+/// Runs a plan to its end with every operator's rows counted and time measured, for EXPLAIN ANALYZE.
+pub fn run_instrumented(prepared: Arc<Prepared>, context: ExecContext) -> Result<Actuals> {
+    let mut execution = Execution::open_with(prepared, context, true)?;
+    execution.run()?;
+    let Execution { context, root, .. } = execution;
+    drop(root);
+    Ok(context.into_actuals())
+}

@@ -1,0 +1,141 @@
+//! INSERT, with ON CONFLICT.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::update::{Changes, apply_assignments, check_row};
+use super::{Factory, Node, Operator, eval_into, passes};
+use crate::error::{Result, SqlError, SqlState};
+use crate::executor::{Code, Context};
+use crate::store::{LockedRow, RowLockMode, WaitPolicy};
+use crate::table::{TableAccess, UniqueKey};
+use crate::types::Row;
+
+pub(crate) struct InsertCode {
+    pub(crate) access: Arc<TableAccess>,
+    pub(crate) input: Node,
+    pub(crate) values: Vec<Code>,
+    pub(crate) checks: Vec<(String, Code)>,
+    pub(crate) conflict: Option<ConflictAction>,
+    pub(crate) returning: Option<Vec<Code>>,
+    /// The statement itself, not a query of its WITH: its rows count.
+    pub(crate) main: bool,
+}
+
+/// ON CONFLICT: which unique keys arbitrate, and what is done.
+pub(crate) struct ConflictAction {
+    pub(crate) arbiters: Vec<UniqueKey>,
+    /// DO UPDATE: assignments and filter over the existing row followed by the proposed one.
+    pub(crate) update: Option<ConflictUpdateCode>,
+}
+
+/// DO UPDATE.
+pub(crate) struct ConflictUpdateCode {
+    pub(crate) assignments: Vec<(usize, Code)>,
+    pub(crate) filter: Option<Code>,
+}
+
+struct Insert {
+    code: Arc<InsertCode>,
+    input: Box<dyn Operator>,
+    changes: Changes,
+}
+
+impl Factory for InsertCode {
+    fn open(self: Arc<Self>, cx: &Context) -> Box<dyn Operator> {
+        Box::new(Insert { input: self.input.open(cx), changes: Changes::new(self.main), code: self })
+    }
+}
+
+impl Operator for Insert {
+    fn next(&mut self, cx: &Context, out: &mut Row) -> Result<bool> {
+        if !self.changes.complete {
+            self.run(cx)?;
+            self.changes.complete = true;
+        }
+        self.changes.next(out)
+    }
+}
+
+impl Insert {
+    fn run(&mut self, cx: &Context) -> Result<()> {
+        let code = &*self.code;
+        let table = code.access.table();
+        let (mut source, mut row) = (Row::new(), Row::new());
+        while self.input.next(cx, &mut source)? {
+            cx.poll()?;
+            eval_into(&code.values, &source, cx, &mut row)?;
+            check_row(table, &row, &code.checks, cx)?;
+            if let Some(action) = &code.conflict
+                && let Some((arbiter, key)) = code.conflicting_key(action, &row, cx)?
+            {
+                if let Some(update) = &action.update {
+                    let updated = code.update_existing(arbiter, &key, &row, update, cx)?;
+                    if let Some(new) = updated {
+                        self.changes.add(code.returning.as_deref(), &new, cx)?;
+                    }
+                }
+                continue;
+            }
+            code.access.insert(cx.write_context(), &row)?;
+            self.changes.add(code.returning.as_deref(), &row, cx)?;
+        }
+        Ok(())
+    }
+}
+
+impl InsertCode {
+    /// The first arbiter that the row runs into, with the key it has there. All keys met are locked.
+    fn conflicting_key(&self, action: &ConflictAction, row: &Row, cx: &Context) -> Result<Option<(UniqueKey, Bytes)>> {
+        for arbiter in &action.arbiters {
+            let mut key = Vec::new();
+            let exclusive = match arbiter {
+                UniqueKey::Primary => self.access.primary_key(row, &mut key)?,
+                UniqueKey::Index(position) => self.access.indexes()[*position].entry_key(row, &[], &mut key)?,
+            };
+            if exclusive && self.access.holder(cx.write_context(), *arbiter, &key)?.is_some() {
+                return Ok(Some((*arbiter, key.into())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// DO UPDATE of the row that holds `key`. `None`: the filter spared it.
+    fn update_existing(
+        &self,
+        arbiter: UniqueKey,
+        key: &[u8],
+        proposed: &Row,
+        update: &ConflictUpdateCode,
+        cx: &Context,
+    ) -> Result<Option<Row>> {
+        let transaction = cx.transaction();
+        let gone = || SqlError::new(SqlState::DATA_CORRUPTED, "a unique key has an entry without a row");
+        let row_key = match arbiter {
+            UniqueKey::Primary => Bytes::copy_from_slice(key),
+            UniqueKey::Index(_) => transaction.get_latest(self.access.unique_tree(arbiter), key)?.ok_or_else(gone)?,
+        };
+        let tree = self.access.tree();
+        let locked = transaction.lock_row(tree, &row_key, RowLockMode::Exclusive, WaitPolicy::Block)?;
+        if locked == LockedRow::WrittenByThisStatement {
+            let message = "ON CONFLICT DO UPDATE command cannot affect row a second time";
+            return Err(SqlError::new(SqlState::CARDINALITY_VIOLATION, message).with_hint(
+                "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
+            ));
+        }
+        let bytes = transaction.get_latest(tree, &row_key)?.ok_or_else(gone)?;
+        let mut old = Row::new();
+        self.access.codec().decode_all(&bytes, &mut old)?;
+        let mut both = old.clone();
+        both.extend_from_slice(proposed);
+        if !passes(update.filter.as_ref(), &both, cx)? {
+            return Ok(None);
+        }
+        let mut new = old.clone();
+        apply_assignments(&update.assignments, &both, cx, &mut new)?;
+        check_row(self.access.table(), &new, &self.checks, cx)?;
+        self.access.update(cx.write_context(), &row_key, &old, &new)?;
+        Ok(Some(new))
+    }
+}

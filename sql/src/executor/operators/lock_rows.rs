@@ -1,0 +1,87 @@
+//! SELECT … FOR UPDATE and FOR SHARE.
+
+use std::sync::Arc;
+
+use super::update::key_of;
+use super::{Factory, Node, Operator, passes};
+use crate::error::{Result, SqlError, SqlState};
+use crate::executor::{Code, Context};
+use crate::store::{LockedRow, RowLockMode, WaitPolicy};
+use crate::table::TableAccess;
+use crate::types::Row;
+
+pub(crate) struct LockTargetCode {
+    pub(crate) access: Arc<TableAccess>,
+    pub(crate) columns_at: usize,
+    pub(crate) key_at: usize,
+    pub(crate) mode: RowLockMode,
+    /// Positions of the columns that are not dropped.
+    pub(crate) columns: Vec<usize>,
+}
+
+pub(crate) struct LockRowsCode {
+    pub(crate) input: Node,
+    pub(crate) targets: Vec<LockTargetCode>,
+    pub(crate) recheck: Option<Code>,
+    pub(crate) wait: WaitPolicy,
+}
+
+struct LockRows {
+    code: Arc<LockRowsCode>,
+    input: Box<dyn Operator>,
+}
+
+impl Factory for LockRowsCode {
+    fn open(self: Arc<Self>, cx: &Context) -> Box<dyn Operator> {
+        Box::new(LockRows { input: self.input.open(cx), code: self })
+    }
+}
+
+impl LockRowsCode {
+    /// Locks the rows behind an input row; false when it is to be left out.
+    fn lock(&self, row: &mut Row, cx: &Context) -> Result<bool> {
+        let mut changed = false;
+        for target in &self.targets {
+            if row[target.key_at].is_null() {
+                // The nullable side of an outer join.
+                continue;
+            }
+            let key = key_of(&row[target.key_at])?;
+            let locked = cx.transaction().lock_row(target.access.tree(), &key, target.mode, self.wait);
+            match locked.map_err(|error| self.name_relation(error, target))? {
+                LockedRow::Unchanged | LockedRow::WrittenByThisStatement => {}
+                LockedRow::Deleted | LockedRow::Skipped => return Ok(false),
+                LockedRow::Changed(bytes) => {
+                    let mut latest = Row::with_capacity(target.columns.len());
+                    target.access.codec().decode(&bytes, &target.columns, &mut latest)?;
+                    for (old, new) in row[target.columns_at..].iter_mut().zip(latest) {
+                        *old = new;
+                    }
+                    changed = true;
+                }
+            }
+        }
+        if changed { passes(self.recheck.as_ref(), row, cx) } else { Ok(true) }
+    }
+
+    #[cold]
+    fn name_relation(&self, error: SqlError, target: &LockTargetCode) -> SqlError {
+        if self.wait != WaitPolicy::Error || error.state() != SqlState::LOCK_NOT_AVAILABLE {
+            return error;
+        }
+        let message = format!("could not obtain lock on row in relation \"{}\"", target.access.table().name);
+        SqlError::new(SqlState::LOCK_NOT_AVAILABLE, message)
+    }
+}
+
+impl Operator for LockRows {
+    fn next(&mut self, cx: &Context, out: &mut Row) -> Result<bool> {
+        while self.input.next(cx, out)? {
+            cx.poll()?;
+            if self.code.lock(out, cx)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
