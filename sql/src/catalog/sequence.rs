@@ -124,6 +124,17 @@ impl Sequences {
         Ok(value)
     }
 
+    /// Writes the first position of a state that no session uses yet.
+    pub(super) fn prepare(
+        &self,
+        store: &dyn Store,
+        counters: TreeId,
+        sequence: &Sequence,
+        position: SequencePosition,
+    ) -> Result<()> {
+        store.put_immediate(counters, &key(sequence), encode(position)).map(drop)
+    }
+
     /// Where the sequence stands.
     pub fn position(&self, store: &dyn Store, counters: TreeId, sequence: &Sequence) -> Result<SequencePosition> {
         self.state(sequence).lock().position(store, counters, sequence)

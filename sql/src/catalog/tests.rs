@@ -84,6 +84,7 @@ impl Session {
             search_path: &self.search_path,
             eval: &Arc::new(EvalContext::detached()),
             work_mem_bytes: 1 << 16,
+            temporary_directory: Arc::from(std::env::temp_dir()),
             notices: &notices,
             random: &|bytes| bytes.fill(7),
         };

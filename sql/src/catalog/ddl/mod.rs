@@ -5,15 +5,20 @@
 //! the transaction and [`CatalogChanges`] as they were before. Locks come first: names and tables are locked,
 //! then the catalog is read again, then things are decided.
 
+mod build;
 mod constraint;
 mod create_table;
 mod drop;
 mod expression;
 mod index;
 mod options;
+mod schema;
 mod sequence;
+mod sorter;
+mod truncate;
 mod work;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -48,6 +53,8 @@ pub struct DdlContext<'a> {
     pub eval: &'a Arc<EvalContext>,
     /// Memory for sorts before they go to disk.
     pub work_mem_bytes: usize,
+    /// Where temporary files are made.
+    pub temporary_directory: Arc<Path>,
     /// Takes notices, to be sent before the command tag.
     pub notices: &'a Mutex<Vec<Notice>>,
     /// Fills bytes at random: salts of password verifiers.
@@ -123,6 +130,10 @@ fn dispatch(statement: &Statement, work: &mut Work<'_>) -> Result<CommandTag> {
             let spec = sequence::SequenceSpec::new(data_type.as_ref(), sequence_options)?;
             sequence::create(work, name, *if_not_exists, &spec, owned_by.as_ref())
         }
+        Statement::CreateIndex(create) => index::create(work, create),
+        Statement::Truncate(statement) => truncate::truncate(work, statement),
+        Statement::CreateSchema { schema_name, if_not_exists, .. } => schema::create(work, schema_name, *if_not_exists),
+        Statement::AlterSchema(statement) => schema::alter(work, statement),
         other => Err(SqlError::unsupported(format!("statement {other}"))),
     }
 }
