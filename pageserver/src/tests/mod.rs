@@ -271,3 +271,43 @@ async fn requests_that_cannot_be_answered() {
     assert!(matches!(elsewhere[0], Err(PageError::Unavailable { .. })), "{:?}", elsewhere[0]);
     assert_eq!(client.get_pages(BRANCH, &[]).await, vec![]);
 }
+
+/// A compute asks for LSNs that the page server has not reached, when it knows that the page did not change since. What
+/// the server makes then holds up to what it has read, not up to what it was asked for.
+#[tokio::test]
+async fn answers_ahead_of_the_log_do_not_outlive_it() {
+    let mut fixture = Fixture::new(41, 3);
+    let server = fixture.start(config()).await;
+    let client = server.client();
+    for _ in 0..20 {
+        fixture.workload.run(&fixture.log, 3);
+        let end = fixture.workload.end;
+        let ahead = Lsn(end.0 + (1 << 30));
+        for page in (1..=3).map(PageNo) {
+            let Some((last, bytes)) = fixture.workload.expected(page, end) else { continue };
+            for (at, not_modified_since) in [(end, end), (ahead, last)] {
+                let request = GetPage { page, at, not_modified_since };
+                let image = client.get_pages(BRANCH, &[request]).await.remove(0).expect("a page");
+                assert_eq!((image.page_lsn, &image.bytes), (last, &bytes), "page {page} as of {at}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leftovers_of_earlier_owners_are_deleted() {
+    let mut fixture = Fixture::new(51, 20);
+    let server = fixture.start(config()).await;
+    fixture.workload.run(&fixture.log, 300);
+    fixture.check(server.client().as_ref(), 20).await;
+    server.shutdown().await;
+    // As if a rewrite had been cut off before its manifest.
+    let prefix = storage::layer::shard_prefix(BRANCH, storage::ShardId(0));
+    let stray = storage::layer::LayerName { generation: storage::Generation(1), sequence: 1 << 20 };
+    let key = storage::layer::layer_key(&prefix, stray);
+    fixture.store.put(&key, bytes::Bytes::from_static(b"half a layer")).await.expect("put");
+    let server = fixture.start(config()).await;
+    eventually("the stray is deleted", async || fixture.store.get(&key).await.is_err()).await;
+    fixture.check(server.client().as_ref(), 100).await;
+    server.shutdown().await;
+}
