@@ -1,6 +1,11 @@
 //! Functions, operators and aggregates: their signatures, how calls are resolved, and what they do.
 
+pub mod binary_string;
+pub(crate) mod define;
 mod detached;
+pub mod math;
+pub mod string;
+mod string_format;
 
 use std::sync::Arc;
 

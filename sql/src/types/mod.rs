@@ -1,10 +1,13 @@
 //! SQL values and their types, with PostgreSQL's representations, limits and OIDs.
 
+pub mod binary;
 pub mod cast;
 pub mod codec;
 mod data_type;
 pub mod datetime;
 mod datum;
+#[cfg(test)]
+pub(crate) mod golden;
 pub mod json;
 pub mod numeric;
 mod order;

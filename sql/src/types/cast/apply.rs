@@ -51,7 +51,7 @@ fn convert(value: &Datum, from: DataType, to: DataType, explicit: bool, context:
         B::Float8 => match to_number(value, from) {
             Some(Datum::Numeric(number)) => {
                 let double = number.to_f64();
-                if double.is_infinite() && number.is_finite() {
+                if number.is_finite() && (double.is_infinite() || double == 0.0 && !number.is_zero()) {
                     let message = format!("\"{number}\" is out of range for type double precision");
                     return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, message));
                 }

@@ -127,25 +127,45 @@ fn parse_verbose(text: &str) -> Result<Sums, Problem> {
     let mut sums = Sums::default();
     let mut pending: Option<Amount> = None;
     let mut any = false;
+    let mut seen: Vec<Unit> = Vec::new();
+    let mut once = |units: &[Unit]| match units.iter().any(|unit| seen.contains(unit)) {
+        true => Err(Problem::Syntax),
+        false => {
+            seen.extend_from_slice(units);
+            Ok(())
+        }
+    };
+    const CLOCK: [Unit; 3] =
+        [Unit::Microseconds(HOUR_US), Unit::Microseconds(MINUTE_US), Unit::Microseconds(SECOND_US)];
     for item in &items {
         match (item, pending.take()) {
-            (Item::Word(word), Some(amount)) => sums.add(amount, unit_of(word).ok_or(Problem::Syntax)?),
+            (Item::Word(word), Some(amount)) => {
+                let unit = unit_of(word).ok_or(Problem::Syntax)?;
+                once(&[unit])?;
+                sums.add(amount, unit);
+            }
             // Unit without number.
             (Item::Word(_), None) => return Err(Problem::Syntax),
             // A bare number before a clock counts days.
             (Item::Clock(us), amount) => {
+                once(&CLOCK)?;
                 if let Some(amount) = amount {
+                    once(&[Unit::Days(1)])?;
                     sums.add(amount, Unit::Days(1));
                 }
                 sums.microseconds += i128::from(*us);
             }
-            (Item::YearMonth(months), None) => sums.months += i128::from(*months),
+            (Item::YearMonth(months), None) => {
+                once(&[Unit::Months(12), Unit::Months(1)])?;
+                sums.months += i128::from(*months);
+            }
             (Item::Number(amount), None) => pending = Some(*amount),
             (Item::Number(_) | Item::YearMonth(_), Some(_)) => return Err(Problem::Syntax),
         }
         any = true;
     }
     if let Some(amount) = pending {
+        once(&CLOCK[2..])?;
         sums.add(amount, Unit::Microseconds(SECOND_US));
     }
     if !any {

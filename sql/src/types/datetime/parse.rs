@@ -177,6 +177,10 @@ impl Fields {
                 Token::Decimal(text) => {
                     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
                     match whole.len() {
+                        // Day of the year: 1999.008.
+                        4 if fraction.len() == 3 && fields.day.is_none() => {
+                            fields.date(&[whole.to_owned(), fraction.to_owned()], order)?;
+                        }
                         14 => {
                             fields.packed_date(&whole[..8])?;
                             fields.packed_time(&whole[8..], fraction)?;
@@ -200,10 +204,7 @@ impl Fields {
         let have_date = self.day.is_some() || self.julian.is_some();
         match digits.len() {
             8 if !have_date && !self.named_month => self.packed_date(digits),
-            14 if !have_date => {
-                self.packed_date(&digits[..8])?;
-                self.packed_time(&digits[8..], "")
-            }
+            9.. => Err(Problem::Range),
             6 if !have_date && !self.named_month => {
                 self.short_year = true;
                 self.packed_date(digits)
@@ -370,6 +371,8 @@ impl Fields {
             return Err(Problem::Syntax);
         }
         let offset = parse_offset(&format!("{sign}{text}")).ok_or(Problem::Displacement)?;
+        // After a zone's name the sign is that of POSIX: UTC+3 lies west.
+        let offset = if self.zone.is_some() { -offset } else { offset };
         self.zone = Some(Zone::Offset(offset));
         Ok(())
     }

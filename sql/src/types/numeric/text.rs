@@ -28,6 +28,9 @@ impl Numeric {
             Some(at) => (&unsigned[..at], parse_exponent(&unsigned[at + 1..]).ok_or_else(invalid)?),
             None => (unsigned, 0),
         };
+        if exponent.unsigned_abs() >= i32::MAX as u64 / 2 {
+            return Err(overflow());
+        }
         let (integer, fraction) = number.split_once('.').unwrap_or((number, ""));
         let digits_only = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         if integer.is_empty() && fraction.is_empty() || !digits_only(integer) || !digits_only(fraction) {
@@ -76,7 +79,7 @@ fn parse_exponent(text: &str) -> Option<i64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    text.parse().ok().filter(|exponent: &i64| exponent.unsigned_abs() < i32::MAX as u64 / 2)
+    Some(text.parse().unwrap_or(i64::MAX))
 }
 
 impl fmt::Display for Numeric {

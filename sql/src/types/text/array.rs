@@ -94,6 +94,9 @@ impl<'a> Parser<'a> {
         self.rest = self.rest[1..].trim_start();
         let mut count = 0u32;
         if let Some(after) = self.rest.strip_prefix('}') {
+            if depth > 0 {
+                return Err(self.unexpected('}'));
+            }
             self.rest = after;
             return self.close(depth, count);
         }

@@ -16,6 +16,7 @@ use crate::functions::EvalContext;
 
 pub use array::{format_array, format_record, parse_array};
 pub use bytea::{format_hex, parse_bytea};
+pub(crate) use bytea::{parse_escape, parse_hex, put_hex};
 pub use names::{format_type_oid, quote_identifier};
 pub use numbers::{format_float4, format_float8, parse_float4, parse_float8, parse_integer};
 
