@@ -1,1 +1,4 @@
-//! See the crate's Cargo.toml description.
+//! One compute: page cache, transactions, locks, the sequencer that orders commits, and the shipper that
+//! makes them durable.
+pub(crate) mod blocking;
+pub(crate) mod lock;
