@@ -1,0 +1,249 @@
+//! Misses: a page from the page server, once however many ask.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_epoch as epoch;
+use hashbrown::HashMap;
+use pageserver::client::{GetPage, PageError, PageImage};
+use parking_lot::{Condvar, Mutex};
+use storage::page::PageDamage;
+use storage::{Lsn, PageNo};
+
+use super::pool::Frame;
+use super::{CacheError, PageCache, PinnedPage};
+use crate::blocking::{block_on, blocking};
+
+/// How long a page server may be away or behind before a statement fails.
+const FETCH_DEADLINE: Duration = Duration::from_secs(30);
+const FIRST_RETRY: Duration = Duration::from_millis(2);
+const LAST_RETRY: Duration = Duration::from_millis(250);
+/// How long a miss waits for memory: for commits to become durable, pins to end.
+const ROOM_DEADLINE: Duration = Duration::from_secs(30);
+/// Pages asked for ahead at a time.
+const PREFETCH_LIMIT: usize = 64;
+
+/// Fetches under way.
+#[derive(Default)]
+pub(super) struct Flights {
+    pages: Mutex<HashMap<PageNo, Arc<Flight>>>,
+}
+
+#[derive(Default)]
+struct Flight {
+    landed: Mutex<bool>,
+    wake: Condvar,
+}
+
+/// Ends a flight when dropped, whatever came of it.
+struct Landing {
+    cache: Arc<PageCache>,
+    page: PageNo,
+    flight: Arc<Flight>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.cache.flights.pages.lock().remove(&self.page);
+        *self.flight.landed.lock() = true;
+        self.flight.wake.notify_all();
+    }
+}
+
+impl PageCache {
+    /// The version of a page that holds `at`, pinned; fetched if it is not in memory. Must not be called
+    /// under an epoch guard: making room needs epochs to pass.
+    pub(crate) fn load(self: &Arc<Self>, page: PageNo, at: Lsn) -> Result<PinnedPage, CacheError> {
+        debug_assert!(!epoch::is_pinned(), "fetching page {page} under an epoch guard");
+        loop {
+            if let Some(found) = self.pin_version(page, at) {
+                return Ok(found);
+            }
+            if let Some(_landing) = self.take_off(page) {
+                // It may have landed between the two looks.
+                if let Some(found) = self.pin_version(page, at) {
+                    return Ok(found);
+                }
+                return self.fetch(page, at);
+            }
+        }
+    }
+
+    /// The version that holds `at`, pinned, if it is in memory.
+    pub(super) fn pin_version(&self, page: PageNo, at: Lsn) -> Option<PinnedPage> {
+        let guard = epoch::pin();
+        let frame = self.find(page, at, &guard)?;
+        self.pool.pin(frame);
+        Some(PinnedPage::new(self.pool.clone(), frame))
+    }
+
+    /// Becomes the one who fetches the page, or waits for the one who does (`None`: look again).
+    fn take_off(self: &Arc<Self>, page: PageNo) -> Option<Landing> {
+        let other = {
+            let mut pages = self.flights.pages.lock();
+            match pages.get(&page) {
+                Some(flight) => flight.clone(),
+                None => {
+                    let flight = Arc::<Flight>::default();
+                    pages.insert(page, flight.clone());
+                    return Some(Landing { cache: self.clone(), page, flight });
+                }
+            }
+        };
+        blocking(|| {
+            let mut landed = other.landed.lock();
+            while !*landed {
+                other.wake.wait(&mut landed);
+            }
+        });
+        None
+    }
+
+    fn fetch(self: &Arc<Self>, page: PageNo, at: Lsn) -> Result<PinnedPage, CacheError> {
+        let frame = self.take_frame()?;
+        let began = Instant::now();
+        let answer = block_on(&self.runtime, self.request(page, at));
+        self.counters.misses.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters.fetch_us.fetch_add(micros, Ordering::Relaxed);
+        match answer {
+            Ok(image) => {
+                let frame = self.accept(page, at, frame, &image)?;
+                Ok(PinnedPage::new(self.pool.clone(), frame))
+            }
+            Err(error) => {
+                self.pool.give_back(frame);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Asks until there is an answer that retrying would not change.
+    async fn request(&self, page: PageNo, at: Lsn) -> Result<PageImage, PageError> {
+        let deadline = Instant::now() + FETCH_DEADLINE;
+        let mut pause = FIRST_RETRY;
+        loop {
+            let request = self.request_for(page, at);
+            let answer = self.client.get_pages(self.branch, &[request]).await.pop();
+            let answer = answer.unwrap_or_else(|| Err(PageError::Unavailable { reason: "empty answer".into() }));
+            match answer {
+                Err(PageError::Behind { .. } | PageError::Unavailable { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LAST_RETRY);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn request_for(&self, page: PageNo, at: Lsn) -> GetPage {
+        let guard = epoch::pin();
+        let has_current = self.current(page, &guard).is_some();
+        let evicted = self.directory.slot(page).evicted_lsn.load(Ordering::Acquire);
+        let last_known = self.last_known_change(evicted);
+        // With a newer version in memory nothing is known of the older ones' last change.
+        let not_modified_since = if has_current { at } else { last_known.min(at) };
+        GetPage { page, at, not_modified_since }
+    }
+
+    /// Checks an answer's bytes and publishes them. The frame is used or given back.
+    fn accept(&self, page: PageNo, at: Lsn, frame: Frame, image: &PageImage) -> Result<Frame, CacheError> {
+        // SAFETY: taken by the caller and not published yet.
+        let loaded = unsafe { self.pool.page_mut(frame) };
+        let damaged = |damage: PageDamage| {
+            tracing::error!(%page, %at, %damage, "damaged page");
+            CacheError::Damaged { page, reason: "what the page server sent is damaged" }
+        };
+        let checked = loaded.load(&image.bytes, self.branch, page).map_err(damaged);
+        let lsn = loaded.lsn();
+        let checked = checked.and_then(|()| {
+            if lsn == image.page_lsn && lsn <= at {
+                Ok(())
+            } else {
+                Err(CacheError::Damaged { page, reason: "what the page server sent is of another LSN" })
+            }
+        });
+        if let Err(error) = checked {
+            self.pool.give_back(frame);
+            return Err(error);
+        }
+        self.install(page, frame, lsn, at)
+    }
+
+    /// A frame, made free if need be.
+    pub(crate) fn take_frame(&self) -> Result<Frame, CacheError> {
+        if let Some(frame) = self.pool.take() {
+            return Ok(frame);
+        }
+        blocking(|| {
+            let deadline = Instant::now() + ROOM_DEADLINE;
+            loop {
+                self.wake_upkeep();
+                self.make_room();
+                // Frames come back an epoch or two after they were unlinked.
+                for _ in 0..8 {
+                    epoch::pin().flush();
+                    if let Some(frame) = self.pool.take() {
+                        return Ok(frame);
+                    }
+                }
+                if Instant::now() >= deadline {
+                    return Err(CacheError::NoRoom);
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        })
+    }
+
+    /// Asks for pages that a scan will soon need, without waiting.
+    pub(crate) fn prefetch(self: &Arc<Self>, pages: &mut dyn Iterator<Item = PageNo>, at: Lsn) {
+        let mut landings = Vec::new();
+        {
+            let guard = epoch::pin();
+            let missing = pages.take(PREFETCH_LIMIT).filter(|page| self.find(*page, at, &guard).is_none());
+            for page in missing {
+                let mut flights = self.flights.pages.lock();
+                if !flights.contains_key(&page) {
+                    let flight = Arc::<Flight>::default();
+                    flights.insert(page, flight.clone());
+                    landings.push(Landing { cache: self.clone(), page, flight });
+                }
+            }
+        }
+        if landings.is_empty() {
+            return;
+        }
+        let cache = self.clone();
+        self.runtime.spawn(async move {
+            let requests: Vec<GetPage> = landings.iter().map(|landing| cache.request_for(landing.page, at)).collect();
+            let answers = cache.client.get_pages(cache.branch, &requests).await;
+            for (landing, answer) in landings.into_iter().zip(answers) {
+                cache.counters.misses.fetch_add(1, Ordering::Relaxed);
+                // Whatever goes wrong here goes wrong again, and is told, when the page is really needed.
+                if let Ok(image) = answer
+                    && let Some(frame) = cache.pool.take()
+                    && let Ok(frame) = cache.accept(landing.page, at, frame, &image)
+                {
+                    cache.pool.unpin(frame);
+                }
+            }
+        });
+    }
+
+    /// Makes sure that the current version of a page is in memory, and pins it there. What is newer than the
+    /// durable LSN is in memory by rule; so a miss can be asked for at the durable LSN.
+    pub(crate) fn load_current(self: &Arc<Self>, page: PageNo) -> Result<PinnedPage, CacheError> {
+        loop {
+            {
+                let guard = epoch::pin();
+                if let Some(frame) = self.current(page, &guard) {
+                    self.pool.header(frame).touch();
+                    self.pool.pin(frame);
+                    return Ok(PinnedPage::new(self.pool.clone(), frame));
+                }
+            }
+            self.load(page, self.positions.durable())?;
+        }
+    }
+}
