@@ -196,6 +196,23 @@ impl PageCache {
         })
     }
 
+    /// Waits until so many frames are free, for a batch that makes that many pages.
+    pub(crate) fn make_room_for(&self, pages: usize) -> Result<(), CacheError> {
+        let wanted = u32::try_from(pages).unwrap_or(u32::MAX).min(self.pool.limit() / 2);
+        let deadline = Instant::now() + ROOM_DEADLINE;
+        while self.pool.available() < wanted {
+            if Instant::now() >= deadline {
+                return Err(CacheError::NoRoom);
+            }
+            self.make_room();
+            epoch::pin().flush();
+            if self.pool.available() < wanted {
+                blocking(|| std::thread::sleep(Duration::from_micros(200)));
+            }
+        }
+        Ok(())
+    }
+
     /// Asks for pages that a scan will soon need, without waiting.
     pub(crate) fn prefetch(self: &Arc<Self>, pages: &mut dyn Iterator<Item = PageNo>, at: Lsn) {
         let mut landings = Vec::new();

@@ -131,6 +131,11 @@ impl PageCache {
         self.pool.available()
     }
 
+    /// Pages that a commit may make or copy in any case: its reserve counts too.
+    pub(crate) fn reserved_pages(&self) -> usize {
+        self.pool.available_reserved() as usize
+    }
+
     fn frame(raw: u32) -> Option<Frame> {
         (raw != 0).then_some(Frame(raw))
     }

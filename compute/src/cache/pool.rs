@@ -162,6 +162,11 @@ impl FramePool {
         self.available.load(Ordering::Relaxed)
     }
 
+    /// Frames that [`FramePool::take_reserved`] could give now.
+    pub(crate) fn available_reserved(&self) -> u32 {
+        self.capacity - self.free.lock().in_use
+    }
+
     /// A frame for the caller alone, its page's bytes unspecified. `None` at the limit: evict first.
     pub(crate) fn take(&self) -> Option<Frame> {
         self.take_below(self.limit)

@@ -128,6 +128,11 @@ impl Overlay {
         self.statement.get(&tree)?.get(key)
     }
 
+    /// True when the running statement has written to a tree.
+    pub(crate) fn statement_writes_to(&self, tree: TreeId) -> bool {
+        self.statement.contains_key(&tree)
+    }
+
     /// What earlier statements wrote to a tree, as of now.
     pub(crate) fn tree(&self, tree: TreeId) -> Option<Arc<TreeWrites>> {
         self.joined.get(&tree).filter(|writes| !writes.is_empty()).cloned()

@@ -1,0 +1,161 @@
+//! Giving pages back in the background: dropped trees, and what aborts and crashes have left unattached.
+//!
+//! Every piece of work is a row of the upkeep tree, and every step is a batch that does some of it and says
+//! so there. So the thread may stop at any time.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use sql::error::{Result, SqlError};
+use storage::btree;
+use storage::upkeep::Upkeep;
+
+use crate::cache::SnapshotReader;
+use crate::engine::Engine;
+use crate::sequencer::PageRun;
+
+/// How long a step that failed (the log is full, a page server is away) is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Work for the thread.
+#[derive(Default)]
+pub(crate) struct ReclaimQueue {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    rows: VecDeque<Upkeep>,
+    busy: bool,
+    stop: bool,
+}
+
+impl ReclaimQueue {
+    pub(crate) fn push(&self, rows: impl IntoIterator<Item = Upkeep>) {
+        self.state.lock().rows.extend(rows);
+        self.wake.notify_one();
+    }
+
+    /// True when nothing is left to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.rows.is_empty() && !state.busy
+    }
+
+    fn next(&self) -> Option<Upkeep> {
+        let mut state = self.state.lock();
+        loop {
+            state.busy = false;
+            if state.stop {
+                return None;
+            }
+            if let Some(row) = state.rows.pop_front() {
+                state.busy = true;
+                return Some(row);
+            }
+            self.wake.wait(&mut state);
+        }
+    }
+
+    /// True when the thread must stop.
+    fn pause(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.stop {
+            self.wake.wait_for(&mut state, RETRY);
+        }
+        state.stop
+    }
+}
+
+/// The thread. Dropping it stops it after its current step.
+pub(crate) struct Reclaimer {
+    queue: Arc<ReclaimQueue>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reclaimer {
+    /// Starts with what earlier primaries have left over.
+    pub(crate) fn start(engine: &Arc<Engine>) -> std::io::Result<Self> {
+        let queue = engine.reclaim.clone();
+        let for_thread = queue.clone();
+        let weak = Arc::downgrade(engine);
+        let opened_at = engine.positions.durable();
+        let thread = std::thread::Builder::new().name("reclaim".into()).spawn(move || {
+            let left_over = |engine: &Arc<Engine>| left_over(engine, opened_at);
+            if let ControlFlow::Continue(rows) = until_done(&for_thread, &weak, left_over) {
+                for_thread.push(rows);
+                while let Some(row) = for_thread.next() {
+                    if until_done(&for_thread, &weak, |engine| reclaim(engine, row)).is_break() {
+                        return;
+                    }
+                }
+            }
+        })?;
+        Ok(Self { queue, thread: Some(thread) })
+    }
+}
+
+impl Drop for Reclaimer {
+    fn drop(&mut self) {
+        self.queue.state.lock().stop = true;
+        self.queue.wake.notify_all();
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the reclaiming thread panicked");
+        }
+    }
+}
+
+/// Repeats `work` until it succeeds; breaks when the compute stops.
+fn until_done<T>(
+    queue: &ReclaimQueue,
+    engine: &Weak<Engine>,
+    work: impl Fn(&Arc<Engine>) -> Result<T>,
+) -> ControlFlow<(), T> {
+    loop {
+        let Some(engine) = engine.upgrade() else { return ControlFlow::Break(()) };
+        match work(&engine) {
+            Ok(done) => return ControlFlow::Continue(done),
+            Err(error) => tracing::warn!(%error, "cannot give pages back now"),
+        }
+        drop(engine);
+        if queue.pause() {
+            return ControlFlow::Break(());
+        }
+    }
+}
+
+/// Rows of the upkeep tree as the log was found at start.
+fn left_over(engine: &Arc<Engine>, at: storage::Lsn) -> Result<Vec<Upkeep>> {
+    let reader = SnapshotReader::pinning(engine.cache.clone(), at);
+    let mut cursor = btree::Cursor::new(reader, engine.sequencer.upkeep_tree);
+    let mut rows = Vec::new();
+    let mut on_row = cursor.seek_first()?;
+    while on_row {
+        let row = Upkeep::decode(cursor.key(), cursor.value());
+        rows.push(row.map_err(|error| SqlError::internal(format!("upkeep tree: {error}")))?);
+        on_row = cursor.next_row()?;
+    }
+    Ok(rows)
+}
+
+fn reclaim(engine: &Arc<Engine>, row: Upkeep) -> Result<()> {
+    match row {
+        Upkeep::Run { first, pages } => engine.sequencer.free_run(PageRun { first, pages }),
+        Upkeep::Dropped { tree } => {
+            while !engine.sequencer.reclaim_step(tree)? {
+                if engine.reclaim.state.lock().stop {
+                    return Ok(());
+                }
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! One commit through the sequencer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_epoch as epoch;
+use parking_lot::MutexGuard;
+use smallvec::SmallVec;
+use sql::error::{Result, SqlError, SqlState};
+use storage::btree::{self, Prepared};
+use storage::{Lsn, PageNo, TreeId};
+
+use super::writer::{BatchWriter, NewestReader};
+use super::{Inner, Sequencer, SequencerError};
+use crate::blocking::blocking;
+use crate::cache::{CacheError, CopiedPage, PinnedPage, SnapshotReader};
+use crate::transaction::TreeWrites;
+
+/// Leaves copied ahead for one commit. Larger commits copy the rest inside: they are not what the rate of
+/// commits is made of.
+const COPY_AHEAD_LIMIT: usize = 256;
+/// Log bytes applied and not yet taken by the log, beyond which commits wait outside.
+const UNSEALED_LIMIT_BYTES: u64 = 32 << 20;
+/// Longest batch that we make; consumers refuse more.
+const BATCH_LIMIT_BYTES: usize = (storage::batch::MAX_BATCH_BYTES / 2) as usize;
+
+/// The writes to one tree.
+pub(crate) struct CommitTree {
+    pub(crate) tree: TreeId,
+    pub(crate) writes: Arc<TreeWrites>,
+}
+
+impl CommitTree {
+    fn pairs(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> + Clone {
+        self.writes.iter().map(|(key, write)| (&**key, write.value().map(|value| &**value)))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.writes.keys().map(|key| &**key)
+    }
+}
+
+/// All that one commit changes.
+#[derive(Default)]
+pub(crate) struct Commit {
+    /// Ascending by tree, none empty.
+    pub(crate) trees: Vec<CommitTree>,
+    /// Trees that this commit drops; their pages stay until they are given back in the background.
+    pub(crate) dropped: Vec<TreeId>,
+}
+
+/// What a commit has at hand when it enters.
+#[derive(Default)]
+struct Supplies {
+    copies: Vec<CopiedPage>,
+    /// Pages that were missing, kept in memory until the commit is through.
+    pins: Vec<PinnedPage>,
+}
+
+impl Sequencer {
+    /// Applies and logs; answers the batch's end. Blocks on missing pages and on a log that does not keep up.
+    pub(crate) fn commit(&self, commit: &Commit) -> Result<Lsn> {
+        self.check_size(commit)?;
+        self.wait_for_log()?;
+        let mut supplies = Supplies::default();
+        let mut replaced = Vec::new();
+        for attempt in 0.. {
+            self.gather(commit, &mut supplies, attempt)?;
+            let mut inner = self.enter()?;
+            let outcome = self.commit_inside(&mut inner, commit, &mut supplies);
+            std::mem::swap(&mut replaced, &mut inner.replaced);
+            drop(inner);
+            match outcome {
+                Ok(lsn) => {
+                    self.cache.collect_later(&mut replaced);
+                    self.commits.fetch_add(1, Ordering::Relaxed);
+                    return Ok(lsn);
+                }
+                Err(SequencerError::NotResident(page)) => supplies.pins.push(self.cache.load_current(page)?),
+                Err(error) => return Err(error.into_sql()),
+            }
+        }
+        unreachable!("attempts end with an answer")
+    }
+
+    /// A transaction that could not be replayed must not be applied.
+    fn check_size(&self, commit: &Commit) -> Result<()> {
+        let bytes: usize = commit
+            .trees
+            .iter()
+            .flat_map(|tree| tree.writes.iter())
+            .map(|(key, write)| key.len() + write.value().map_or(0, |value| value.len()) + 32)
+            .sum();
+        if bytes > BATCH_LIMIT_BYTES {
+            let text = format!("transaction of {bytes} bytes exceeds the limit of {BATCH_LIMIT_BYTES} bytes");
+            return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, text));
+        }
+        Ok(())
+    }
+
+    /// Backpressure: what is applied stays in memory until the log has it.
+    fn wait_for_log(&self) -> Result<()> {
+        if self.unsealed_bytes.load(Ordering::Relaxed) < UNSEALED_LIMIT_BYTES {
+            return self.shipper.check();
+        }
+        blocking(|| {
+            while self.unsealed_bytes.load(Ordering::Relaxed) >= UNSEALED_LIMIT_BYTES {
+                self.shipper.check()?;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        })
+    }
+
+    /// Outside: finds the pages to be touched, brings in the missing ones, copies leaves ahead.
+    fn gather(&self, commit: &Commit, supplies: &mut Supplies, attempt: u32) -> Result<()> {
+        supplies.copies.clear();
+        let at = self.positions.sealed();
+        for tree in &commit.trees {
+            let pages = match btree::locate(&SnapshotReader::guarded(self.cache.clone(), at), tree.tree, tree.keys()) {
+                Ok(pages) if attempt < 2 => pages,
+                Ok(_) | Err(CacheError::Missing { .. }) => self.gather_slowly(tree, at, supplies)?,
+                Err(error) => {
+                    // A tree that is younger than the sealed boundary, or damaged: the inside will tell.
+                    tracing::trace!(%error, tree = %tree.tree, "cannot locate ahead");
+                    continue;
+                }
+            };
+            let room = COPY_AHEAD_LIMIT.saturating_sub(supplies.copies.len());
+            supplies.copies.extend(pages.into_iter().filter_map(|page| self.cache.copy_ahead(page)).take(room));
+        }
+        supplies.copies.sort_unstable_by_key(|copy| copy.page);
+        Ok(())
+    }
+
+    /// [`Sequencer::gather`] for a tree whose pages are not all in memory: brings in and pins them.
+    fn gather_slowly(&self, tree: &CommitTree, at: Lsn, supplies: &mut Supplies) -> Result<Vec<PageNo>> {
+        let reader = SnapshotReader::pinning(self.cache.clone(), at);
+        let pages = match btree::locate(&reader, tree.tree, tree.keys()) {
+            Ok(pages) => pages,
+            Err(CacheError::Tree(_) | CacheError::Page(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        // Pinning everything would starve the others: a commit this large takes its chance.
+        let most = self.cache.capacity_pages() as usize / 4;
+        for page in pages.iter().take(most) {
+            supplies.pins.push(self.cache.load_current(*page)?);
+        }
+        Ok(pages)
+    }
+
+    fn commit_inside(
+        &self,
+        inner: &mut MutexGuard<'_, Inner>,
+        commit: &Commit,
+        supplies: &mut Supplies,
+    ) -> Result<Lsn, SequencerError> {
+        if !inner.dropped.is_empty() && commit.trees.iter().any(|tree| inner.dropped.contains(&tree.tree)) {
+            let text = "could not serialize access due to concurrent drop";
+            return Err(SequencerError::Refused(SqlError::new(SqlState::SERIALIZATION_FAILURE, text)));
+        }
+        let lsn = self.batch(inner, &mut supplies.copies, |writer| {
+            let mut prepared: SmallVec<[Prepared; 8]> = SmallVec::new();
+            for tree in &commit.trees {
+                prepared.push(btree::prepare(writer, tree.tree, tree.pairs()).map_err(refused)?);
+            }
+            self.check_room(&prepared)?;
+            for (tree, prepared) in commit.trees.iter().zip(&prepared) {
+                btree::apply_sorted(writer, prepared, tree.pairs())?;
+            }
+            Ok(())
+        })?;
+        inner.dropped.extend(&commit.dropped);
+        if commit.trees.iter().any(|tree| tree.tree == self.catalog_tree) {
+            self.catalog_version.store(lsn.0, Ordering::Release);
+        }
+        Ok(lsn)
+    }
+
+    /// Memory for every page that may be copied or made must be there before the first record.
+    pub(super) fn check_room(&self, prepared: &[Prepared]) -> Result<(), SequencerError> {
+        let most: usize =
+            prepared.iter().map(|prepared| prepared.new_pages_bound() + prepared.changed_pages_bound()).sum();
+        if most <= self.cache.reserved_pages() {
+            return Ok(());
+        }
+        Err(SequencerError::Refused(
+            SqlError::new(SqlState::OUT_OF_MEMORY, "transaction changes more pages than fit into memory")
+                .with_hint("Split it into several transactions."),
+        ))
+    }
+
+    /// One batch: `change` prepares first (errors up to its first record leave no trace), then applies.
+    pub(super) fn batch(
+        &self,
+        inner: &mut Inner,
+        copies: &mut [CopiedPage],
+        change: impl FnOnce(&mut BatchWriter<'_>) -> Result<(), SequencerError>,
+    ) -> Result<Lsn, SequencerError> {
+        let guard = epoch::pin();
+        inner.encoder.begin();
+        let outcome = {
+            let Inner { encoder, changes, applying, .. } = inner;
+            change(&mut BatchWriter::new(&self.cache, encoder, changes, applying, copies, &guard))
+        };
+        if let Err(error) = outcome {
+            if !inner.applying {
+                inner.encoder.abandon();
+                return Err(error);
+            }
+            // `applying` stays set: nobody gets in any more.
+            return Err(SequencerError::Refused(self.stop(&error.into_sql())));
+        }
+        if inner.encoder.is_empty_batch() {
+            // Deletes of what is not there.
+            inner.encoder.abandon();
+            inner.applying = false;
+            return Ok(self.positions.applied());
+        }
+        let now_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let commit_time_us = u64::try_from(now_us).unwrap_or(u64::MAX).max(inner.last_commit_time_us);
+        inner.last_commit_time_us = commit_time_us;
+        let lsn = inner.encoder.finish(commit_time_us).end_lsn;
+        // SAFETY: the caller holds the sequencer; the writer and its references are gone.
+        unsafe { self.cache.stamp(&inner.changes, lsn, &mut inner.replaced) };
+        inner.changes.clear();
+        inner.applying = false;
+        self.positions.set_applied(lsn);
+        self.unsealed_bytes.store(inner.encoder.buffered_bytes() as u64, Ordering::Relaxed);
+        self.seal(inner);
+        Ok(lsn)
+    }
+
+    /// Reads at the newest applied state, above the sealed boundary. `read` must not wait; it is run again
+    /// after each page that it found missing.
+    pub(crate) fn read_newest<T>(
+        &self,
+        mut read: impl FnMut(&NewestReader<'_>) -> Result<T, SequencerError>,
+    ) -> Result<T> {
+        let mut pins = Vec::new();
+        loop {
+            let outcome = {
+                let _inner = self.enter()?;
+                let guard = epoch::pin();
+                read(&NewestReader::new(&self.cache, &guard))
+            };
+            match outcome {
+                Err(SequencerError::NotResident(page)) => pins.push(self.cache.load_current(page)?),
+                Ok(value) => return Ok(value),
+                Err(error) => return Err(error.into_sql()),
+            }
+        }
+    }
+}
+
+/// What preparing finds wrong has not been applied.
+pub(super) fn refused(error: SequencerError) -> SequencerError {
+    match error {
+        SequencerError::Broken(error) => SequencerError::Refused(crate::cache::tree_error(error)),
+        other => other,
+    }
+}

@@ -1,0 +1,184 @@
+//! The sequencer: one commit after another is applied to the pages and laid out in the log.
+//!
+//! ```text
+//!   outside   locate the leaves (fetching what is missing) · copy those that will need a copy
+//!   inside    prepare every tree: all pages there, all limits kept · apply, which emits records ·
+//!             stamp the pages with the batch's end · seal the group if the log can take one
+//!   outside   release locks · hand the group to the shipper · give replaced versions to the collector
+//! ```
+//!
+//! Apply cannot be undone, because the pages are changed as the records are made. So everything that can
+//! fail is found out before the first record; what fails after it (a damaged tree, a defect of ours) stops
+//! this compute: the batch is never shipped, and no snapshot ever sees its pages.
+//!
+//! The mutex around [`Inner`] *is* the sequencer: holding it is the right to read and change pages above the
+//! sealed boundary.
+
+mod commit;
+mod trees;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use sql::error::{Result, SqlError, SqlState};
+use storage::batch::BatchEncoder;
+use storage::btree::TreeError;
+use storage::{Lsn, PageNo, TreeId};
+
+pub(crate) use commit::{Commit, CommitTree};
+pub(crate) use trees::PageRun;
+
+use crate::cache::{CacheError, Change, PageCache, ReplacedVersion};
+use crate::positions::Positions;
+use crate::shipper::{Group, Shipper};
+
+/// Log bytes between two appends' cuts. The log takes twice as much in one append.
+pub(crate) const PART_LIMIT_BYTES: usize = storage::batch::DEFAULT_PART_BYTES;
+
+/// See the module.
+pub(crate) struct Sequencer {
+    inner: Mutex<Inner>,
+    pub(crate) cache: Arc<PageCache>,
+    pub(crate) positions: Arc<Positions>,
+    pub(crate) shipper: Arc<Shipper>,
+    /// Bytes applied and not yet sealed, for backpressure without the lock.
+    unsealed_bytes: AtomicU64,
+    /// LSN of the newest applied commit that wrote to the catalog tree.
+    catalog_version: AtomicU64,
+    pub(crate) catalog_tree: TreeId,
+    pub(crate) upkeep_tree: TreeId,
+    commits: AtomicU64,
+}
+
+/// What only the sequencer's holder touches.
+pub(crate) struct Inner {
+    encoder: BatchEncoder,
+    /// Pages of the open batch.
+    changes: Vec<Change>,
+    replaced: Vec<ReplacedVersion>,
+    last_commit_time_us: u64,
+    /// Set from a batch's first record until it is stamped. Found set by the next holder, it says that applying
+    /// failed half way, and nothing may be applied any more.
+    applying: bool,
+    /// Trees dropped since the start, which late writers must not revive.
+    dropped: hashbrown::HashSet<TreeId>,
+}
+
+/// Why a commit did not go through.
+#[derive(Debug)]
+pub(crate) enum SequencerError {
+    /// Nothing was applied. Bring the page to memory and try again.
+    NotResident(PageNo),
+    /// Nothing was applied.
+    Refused(SqlError),
+    /// Something was: this compute must stop.
+    Broken(TreeError),
+}
+
+impl From<TreeError> for SequencerError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::NotResident { page } => Self::NotResident(page),
+            other => Self::Broken(other),
+        }
+    }
+}
+
+impl SequencerError {
+    fn into_sql(self) -> SqlError {
+        match self {
+            Self::NotResident(page) => SqlError::internal(format!("page {page} is not in memory")),
+            Self::Refused(error) => error,
+            Self::Broken(error) => crate::cache::tree_error(error),
+        }
+    }
+}
+
+impl Sequencer {
+    pub(crate) fn new(cache: Arc<PageCache>, positions: Arc<Positions>, shipper: Arc<Shipper>) -> Self {
+        let end = positions.applied();
+        let inner = Inner {
+            encoder: BatchEncoder::new(end, PART_LIMIT_BYTES),
+            changes: Vec::new(),
+            replaced: Vec::new(),
+            last_commit_time_us: 0,
+            applying: false,
+            dropped: hashbrown::HashSet::new(),
+        };
+        Self {
+            inner: Mutex::new(inner),
+            cache,
+            positions,
+            shipper,
+            unsealed_bytes: AtomicU64::new(0),
+            catalog_version: AtomicU64::new(end.0),
+            catalog_tree: storage::meta::CATALOG_TREE,
+            upkeep_tree: storage::meta::UPKEEP_TREE,
+            commits: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn catalog_version(&self) -> u64 {
+        self.catalog_version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// The right to read and change what is above the sealed boundary.
+    pub(crate) fn enter(&self) -> Result<MutexGuard<'_, Inner>> {
+        self.shipper.check()?;
+        let inner = self.inner.lock();
+        if inner.applying {
+            drop(inner);
+            return Err(self.stop(&SqlError::internal("an earlier commit failed while it was applied")));
+        }
+        Ok(inner)
+    }
+
+    /// Ends this compute's writing for good.
+    #[cold]
+    fn stop(&self, cause: &SqlError) -> SqlError {
+        tracing::error!(%cause, "applying a commit failed; this compute stops writing");
+        self.shipper.fail(SqlError::new(
+            SqlState::ADMIN_SHUTDOWN,
+            "this compute cannot write any more and must be restarted",
+        ));
+        cause.clone()
+    }
+
+    /// Seals what was applied, if the log can take a group now and there is something.
+    fn seal(&self, inner: &mut Inner) {
+        if inner.encoder.buffered_bytes() == 0 || !self.shipper.begin_group() {
+            return;
+        }
+        let (start_lsn, bytes, cuts) = inner.encoder.take(self.shipper.spare_buffer());
+        let end_lsn = inner.encoder.end_lsn();
+        self.positions.set_sealed(end_lsn);
+        self.unsealed_bytes.store(0, Ordering::Relaxed);
+        // Within the lock, so that groups reach the log in order.
+        self.shipper.send(Group { start_lsn, end_lsn, bytes: bytes.into(), cuts });
+    }
+
+    /// Called when the log has room again.
+    pub(crate) fn seal_more(&self) {
+        let mut inner = self.inner.lock();
+        if !inner.applying {
+            self.seal(&mut inner);
+        }
+    }
+
+    /// Everything applied so far, sealed or not.
+    pub(crate) fn applied(&self) -> Lsn {
+        self.positions.applied()
+    }
+}
+
+impl From<CacheError> for SequencerError {
+    fn from(error: CacheError) -> Self {
+        Self::Refused(error.into())
+    }
+}

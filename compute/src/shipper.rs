@@ -1,0 +1,350 @@
+//! The shipper: groups of batches, on their way to the log.
+//!
+//! ```text
+//!   sequencer ──group──► driver task ──append──► log          up to `MAX_GROUPS` under way, in order
+//!                             │◄─────durable────┘
+//!                             ├─► durable LSN, waiting sessions
+//!                             └─► sequencer: seal what has gathered meanwhile
+//! ```
+//!
+//! An idle shipper sends at once; a busy one lets commits gather until an append is answered. So grouping
+//! never adds latency, and a page is copied once per group, not per commit.
+//!
+//! The durable LSN advances by whole groups only: inside a group a page's versions are not told apart.
+//!
+//! An append is repeated until its outcome is known. With one writer per epoch that is safe: a gap whose end
+//! lies past the group means that the group is in. *Fenced* ends this compute's writing for good; commits
+//! whose durability nobody has confirmed get 08007.
+
+use std::collections::BinaryHeap;
+use std::cmp::Reverse;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use logstore::client::{LogClient, LogError};
+use parking_lot::Mutex;
+use sql::error::{Result, SqlError, SqlState};
+use storage::{BranchId, Epoch, Lsn};
+use tokio::sync::mpsc;
+
+use crate::positions::Positions;
+use crate::sequencer::Sequencer;
+
+/// Groups under way. More would hide a slow log better, but make for smaller groups and more page copies.
+const MAX_GROUPS: usize = 4;
+/// Longest append; the log takes 8 MiB.
+const APPEND_LIMIT_BYTES: usize = 6 << 20;
+const FIRST_RETRY: Duration = Duration::from_millis(1);
+const LAST_RETRY: Duration = Duration::from_millis(200);
+/// How long a commit waits for a log that cannot be reached before its client is told that the outcome is
+/// unknown.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(30);
+
+/// Sealed batches: a contiguous piece of the log.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) start_lsn: Lsn,
+    pub(crate) end_lsn: Lsn,
+    pub(crate) bytes: Bytes,
+    /// Offsets at which it may be cut into appends.
+    pub(crate) cuts: Vec<usize>,
+}
+
+/// See the module.
+pub(crate) struct Shipper {
+    positions: Arc<Positions>,
+    groups: mpsc::Sender<Group>,
+    under_way: AtomicUsize,
+    waiters: Mutex<Waiters>,
+    /// Set once writing has ended, with the reason beside it.
+    failed: AtomicBool,
+    failure: Mutex<Option<SqlError>>,
+    /// The log's disk is full: new commits are refused, those under way wait.
+    log_is_full: AtomicBool,
+    /// Commits up to here were answered with 08007 while the log could not be reached.
+    given_up: AtomicU64,
+    pub(crate) group_count: AtomicU64,
+    pub(crate) group_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiters {
+    queue: BinaryHeap<Reverse<Waiter>>,
+}
+
+struct Waiter {
+    lsn: Lsn,
+    waker: Waker,
+}
+
+impl PartialEq for Waiter {
+    fn eq(&self, other: &Self) -> bool {
+        self.lsn == other.lsn
+    }
+}
+
+impl Eq for Waiter {}
+
+impl PartialOrd for Waiter {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiter {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.lsn.cmp(&other.lsn)
+    }
+}
+
+impl Shipper {
+    /// A shipper and the receiving end for [`drive`].
+    pub(crate) fn new(positions: Arc<Positions>) -> (Arc<Self>, mpsc::Receiver<Group>) {
+        let (groups, receiver) = mpsc::channel(MAX_GROUPS);
+        let shipper = Self {
+            positions,
+            groups,
+            under_way: AtomicUsize::new(0),
+            waiters: Mutex::default(),
+            failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            log_is_full: AtomicBool::new(false),
+            given_up: AtomicU64::new(0),
+            group_count: AtomicU64::new(0),
+            group_bytes: AtomicU64::new(0),
+        };
+        (Arc::new(shipper), receiver)
+    }
+
+    /// The error to refuse a new commit with, if commits are not possible now.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.failed.load(Ordering::Acquire) || self.log_is_full.load(Ordering::Relaxed) {
+            return Err(self.refusal());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn refusal(&self) -> SqlError {
+        self.failure.lock().clone().unwrap_or_else(|| {
+            SqlError::new(SqlState::DISK_FULL, "the log service has no room for more")
+                .with_hint("Reading goes on; writing resumes by itself when there is room.")
+        })
+    }
+
+    /// Claims the right to send a group. By the sequencer's holder only.
+    pub(crate) fn begin_group(&self) -> bool {
+        if self.under_way.load(Ordering::Acquire) >= MAX_GROUPS || self.failed.load(Ordering::Acquire) {
+            return false;
+        }
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    /// A buffer for the next group.
+    pub(crate) fn spare_buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(16 << 10)
+    }
+
+    /// Sends a group claimed by [`Shipper::begin_group`].
+    pub(crate) fn send(&self, group: Group) {
+        self.group_count.fetch_add(1, Ordering::Relaxed);
+        self.group_bytes.fetch_add(group.bytes.len() as u64, Ordering::Relaxed);
+        if self.groups.try_send(group).is_err() {
+            // The channel holds as many as may be under way: it can only be closed.
+            self.fail(SqlError::new(SqlState::ADMIN_SHUTDOWN, "this compute is shutting down"));
+        }
+    }
+
+    /// Ends writing for good, with the error that later commits get.
+    pub(crate) fn fail(&self, error: SqlError) {
+        self.failure.lock().get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
+        self.wake(Lsn::MAX);
+    }
+
+    fn durable(&self, end_lsn: Lsn) {
+        self.positions.raise_durable(end_lsn);
+        self.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.wake(end_lsn);
+    }
+
+    /// Wakes who waits for `upto` or less.
+    fn wake(&self, upto: Lsn) {
+        let mut woken = Vec::new();
+        {
+            let mut waiters = self.waiters.lock();
+            while waiters.queue.peek().is_some_and(|waiter| waiter.0.lsn <= upto) {
+                woken.extend(waiters.queue.pop().map(|waiter| waiter.0.waker));
+            }
+        }
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// How it stands with an LSN: durable, lost from sight, or still open (`None`).
+    fn outcome(&self, lsn: Lsn) -> Option<Result<()>> {
+        if lsn <= self.positions.durable() {
+            return Some(Ok(()));
+        }
+        if self.failed.load(Ordering::Acquire) || lsn.0 <= self.given_up.load(Ordering::Acquire) {
+            return Some(Err(self.unknown(lsn)));
+        }
+        None
+    }
+
+    #[cold]
+    fn unknown(&self, lsn: Lsn) -> SqlError {
+        let error = SqlError::new(
+            SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+            "the outcome of the transaction is unknown: the log service has not confirmed its commit",
+        );
+        let reason = self.failure.lock().as_ref().map(|failure| format!(" ({})", failure.message()));
+        error.with_detail(format!("Its commit record ends at {lsn}{}.", reason.unwrap_or_default()))
+    }
+
+    /// Resolves when `lsn` is durable, or with 08007.
+    pub(crate) fn wait_durable(self: &Arc<Self>, lsn: Lsn) -> DurableWait {
+        DurableWait { shipper: self.clone(), lsn }
+    }
+}
+
+/// See [`Shipper::wait_durable`].
+pub(crate) struct DurableWait {
+    shipper: Arc<Shipper>,
+    lsn: Lsn,
+}
+
+impl Future for DurableWait {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Some(outcome) = self.shipper.outcome(self.lsn) {
+            return Poll::Ready(outcome);
+        }
+        let waiter = Waiter { lsn: self.lsn, waker: context.waker().clone() };
+        self.shipper.waiters.lock().queue.push(Reverse(waiter));
+        // It may have become durable before the waiter was in the queue.
+        match self.shipper.outcome(self.lsn) {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Where groups go.
+pub(crate) struct Destination {
+    pub(crate) log: Arc<dyn LogClient>,
+    pub(crate) branch: BranchId,
+    pub(crate) epoch: Epoch,
+}
+
+/// Sends groups until the sequencer is gone or the log refuses for good.
+pub(crate) async fn drive(
+    shipper: Arc<Shipper>,
+    mut groups: mpsc::Receiver<Group>,
+    to: Destination,
+    sequencer: Weak<Sequencer>,
+) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some((end_lsn, outcome)) = under_way.next(), if !under_way.is_empty() => match outcome {
+                Ok(()) => {
+                    shipper.durable(end_lsn);
+                    let Some(sequencer) = sequencer.upgrade() else { continue };
+                    sequencer.seal_more();
+                }
+                Err(error) => return shipper.fail(ended(&error)),
+            },
+            group = groups.recv() => match group {
+                Some(group) => {
+                    let append = append(&shipper, &to, group);
+                    under_way.push(append);
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+/// What later commits are told once the log has refused for good.
+fn ended(error: &LogError) -> SqlError {
+    tracing::error!(%error, "the log refuses this compute's writes");
+    let text = match error {
+        LogError::Fenced { .. } => "this compute is no longer the primary: another one has taken over",
+        _ => "this compute cannot write any more and must be restarted",
+    };
+    SqlError::new(SqlState::ADMIN_SHUTDOWN, text)
+}
+
+/// Appends a group, in as many pieces as the log's limit makes necessary.
+async fn append(shipper: &Shipper, to: &Destination, group: Group) -> (Lsn, std::result::Result<(), LogError>) {
+    for (from, until) in pieces(&group) {
+        let start_lsn = group.start_lsn.advance(from as u64);
+        if let Err(error) = append_piece(shipper, to, start_lsn, group.bytes.slice(from..until), group.end_lsn).await {
+            return (group.end_lsn, Err(error));
+        }
+    }
+    (group.end_lsn, Ok(()))
+}
+
+fn pieces(group: &Group) -> Vec<(usize, usize)> {
+    let mut pieces = Vec::new();
+    let (mut from, mut until) = (0, 0);
+    for end in group.cuts.iter().copied().skip(1).chain([group.bytes.len()]) {
+        if end - from > APPEND_LIMIT_BYTES && until > from {
+            pieces.push((from, until));
+            from = until;
+        }
+        until = end;
+    }
+    pieces.push((from, until));
+    pieces
+}
+
+async fn append_piece(
+    shipper: &Shipper,
+    to: &Destination,
+    start_lsn: Lsn,
+    bytes: Bytes,
+    group_end: Lsn,
+) -> std::result::Result<(), LogError> {
+    let end_lsn = start_lsn.advance(bytes.len() as u64);
+    let began = Instant::now();
+    let mut pause = FIRST_RETRY;
+    loop {
+        match to.log.append(to.branch, to.epoch, start_lsn, bytes.clone()).await {
+            Ok(_) => {
+                shipper.log_is_full.store(false, Ordering::Relaxed);
+                return Ok(());
+            }
+            // The epoch is checked before the position: a gap tells that it is still ours.
+            Err(LogError::Gap { end_lsn: end, .. }) if end >= end_lsn => return Ok(()),
+            // An earlier group is being resent.
+            Err(LogError::Gap { end_lsn: end, .. }) if end <= start_lsn => {}
+            Err(LogError::Unavailable { reason }) => {
+                tracing::warn!(%start_lsn, reason, "append not answered; sending again");
+            }
+            Err(LogError::NoSpace { reason }) => {
+                if !shipper.log_is_full.swap(true, Ordering::Relaxed) {
+                    tracing::error!(reason, "the log is full; commits are refused until there is room");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        if began.elapsed() > UNKNOWN_AFTER && shipper.given_up.fetch_max(group_end.0, Ordering::AcqRel) < group_end.0 {
+            tracing::error!(%group_end, "commits cannot be confirmed; their clients are told so");
+            shipper.wake(group_end);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_RETRY);
+    }
+}

@@ -1,0 +1,560 @@
+//! [`EngineTransaction`]: the transaction that SQL holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use sql::error::{Result, SqlError, SqlState};
+use sql::store::{
+    BulkLoader, Cursor, Direction, Interrupt, IsolationLevel, KeyRange, LockedRow, RowLockMode, SavepointId,
+    StatementOutcome, TableLockMode, Transaction, TransactionOptions, WaitPolicy,
+};
+use storage::upkeep::Upkeep;
+use storage::{Lsn, TreeId};
+
+use super::cursor::MergeCursor;
+use super::load::Loader;
+use super::overlay::{Overlay, OverlayCursor, TreeWrites, Write};
+use super::read::{self, Since};
+use crate::engine::Engine;
+use crate::lock::{Acquired, LockModes, LockName, OwnerId};
+use crate::sequencer::{Commit, CommitTree, PageRun};
+use crate::snapshot::Snapshot;
+
+/// See the module.
+pub(crate) struct EngineTransaction {
+    engine: Arc<Engine>,
+    options: TransactionOptions,
+    owner: OwnerId,
+    snapshot: Snapshot,
+    snapshot_lsn: AtomicU64,
+    shared: Arc<Shared>,
+}
+
+/// What loaders share with their transaction.
+pub(super) struct Shared {
+    pub(super) interrupt: Arc<Interrupt>,
+    state: Mutex<State>,
+}
+
+struct State {
+    overlay: Overlay,
+    row_locks: Vec<LockName>,
+    table_locks: SmallVec<[(u64, LockModes); 8]>,
+    trees: Trees,
+    /// Where `trees` stood at the statement's begin and at each savepoint.
+    statement_mark: TreesMark,
+    savepoint_marks: Vec<(SavepointId, TreesMark)>,
+    /// Loads begun so far.
+    loads: u64,
+    /// REPEATABLE READ takes its snapshot with its first statement.
+    has_snapshot: bool,
+    finished: bool,
+}
+
+/// Trees created and dropped by this transaction.
+#[derive(Default)]
+struct Trees {
+    created: Vec<OwnTree>,
+    dropped: Vec<TreeId>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct TreesMark {
+    created: usize,
+    dropped: usize,
+    loads: u64,
+}
+
+/// A tree that nobody else can see yet.
+struct OwnTree {
+    tree: TreeId,
+    /// The number of the load into it, begun and perhaps finished.
+    load: Option<u64>,
+    /// Where its loaded rows can be read.
+    loaded: Option<Lsn>,
+    /// The page numbers that are its own; the first run is the root's.
+    runs: Vec<PageRun>,
+}
+
+impl Shared {
+    pub(super) fn add_run(&self, tree: TreeId, run: PageRun) {
+        self.with_own(tree, |own| own.runs.push(run));
+    }
+
+    pub(super) fn shorten_run(&self, tree: TreeId, run: PageRun, used: u64) {
+        self.with_own(tree, |own| {
+            own.runs.retain(|known| known.first != run.first || used > 0);
+            own.runs.iter_mut().filter(|known| known.first == run.first).for_each(|known| known.pages = used);
+        });
+    }
+
+    pub(super) fn set_loaded(&self, tree: TreeId, lsn: Lsn) {
+        self.with_own(tree, |own| own.loaded = Some(lsn));
+    }
+
+    fn with_own(&self, tree: TreeId, change: impl FnOnce(&mut OwnTree)) {
+        if let Some(own) = self.state.lock().trees.created.iter_mut().find(|own| own.tree == tree) {
+            change(own);
+        }
+    }
+}
+
+impl State {
+    fn mark(&self) -> TreesMark {
+        TreesMark { created: self.trees.created.len(), dropped: self.trees.dropped.len(), loads: self.loads }
+    }
+}
+
+impl Trees {
+    fn own(&self, tree: TreeId) -> Option<&OwnTree> {
+        self.created.iter().find(|own| own.tree == tree)
+    }
+}
+
+impl EngineTransaction {
+    pub(crate) fn begin(engine: Arc<Engine>, options: TransactionOptions, interrupt: Arc<Interrupt>) -> Result<Self> {
+        if options.isolation == IsolationLevel::Serializable {
+            return Err(SqlError::unsupported("isolation level SERIALIZABLE"));
+        }
+        let lsn = engine.positions.durable();
+        let state = State {
+            overlay: Overlay::new(engine.config.transaction_limit_bytes),
+            row_locks: Vec::new(),
+            table_locks: SmallVec::new(),
+            trees: Trees::default(),
+            statement_mark: TreesMark::default(),
+            savepoint_marks: Vec::new(),
+            loads: 0,
+            has_snapshot: false,
+            finished: false,
+        };
+        Ok(Self {
+            options,
+            owner: engine.next_owner(),
+            snapshot: engine.snapshots.register(lsn),
+            snapshot_lsn: AtomicU64::new(lsn.0),
+            shared: Arc::new(Shared { interrupt, state: Mutex::new(state) }),
+            engine,
+        })
+    }
+
+    fn set_snapshot(&self, lsn: Lsn) {
+        self.snapshot_lsn.store(lsn.0, Ordering::Release);
+        self.snapshot.set(lsn);
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if self.options.read_only {
+            let text = "cannot write in a read-only transaction";
+            return Err(SqlError::new(SqlState::READ_ONLY_SQL_TRANSACTION, text));
+        }
+        Ok(())
+    }
+
+    /// Where committed rows of a tree are read: `None` for an own tree without any.
+    fn base_of(&self, state: &State, tree: TreeId) -> Option<Lsn> {
+        match state.trees.own(tree) {
+            Some(own) => own.loaded,
+            None => Some(self.snapshot_lsn()),
+        }
+    }
+
+    fn write(&self, tree: TreeId, key: &[u8], write: Write) -> Result<()> {
+        self.check_writable()?;
+        storage::btree::check_limits(key, write.value().map(|value| &**value)).map_err(crate::cache::tree_error)?;
+        let mut state = self.shared.state.lock();
+        if state.finished {
+            return Err(over());
+        }
+        state.overlay.write(tree, key, write)
+    }
+
+    /// Undoes creations, loads and drops after a mark.
+    fn undo_trees(&self, state: &mut State, mark: TreesMark) {
+        state.trees.dropped.truncate(mark.dropped);
+        let gone: Vec<OwnTree> = state.trees.created.drain(mark.created.min(state.trees.created.len())..).collect();
+        for own in gone {
+            state.overlay.forget_tree(own.tree);
+            self.engine.reclaim_later(own.upkeep());
+        }
+        for own in &mut state.trees.created {
+            if own.load.is_none_or(|number| number < mark.loads) {
+                continue;
+            }
+            // The tree stays, its loaded rows go. A failure leaves rows of an aborted load readable by this
+            // transaction alone; it cannot commit them, since what failed is this compute's log.
+            if let Err(error) = self.engine.sequencer.reset_tree(own.tree) {
+                tracing::error!(%error, tree = %own.tree, "cannot empty a tree after an aborted load");
+            }
+            (own.load, own.loaded) = (None, None);
+            let runs = own.runs.split_off(1);
+            self.engine.reclaim_later(runs.into_iter().map(PageRun::upkeep));
+        }
+    }
+
+    /// The end of everything but the commit itself.
+    fn finish(&self, state: &mut State) {
+        state.finished = true;
+        state.overlay.clear();
+        let tables = state.table_locks.drain(..).map(|(table, _)| LockName::table(table));
+        let names = state.row_locks.drain(..).chain(tables);
+        self.engine.locks.release(self.owner, names);
+    }
+
+    fn abort(&self, state: &mut State) {
+        if state.finished {
+            return;
+        }
+        self.finish(state);
+        state.trees.dropped.clear();
+        for own in std::mem::take(&mut state.trees.created) {
+            self.engine.reclaim_later(own.upkeep());
+        }
+    }
+
+    /// The writes with what the upkeep tree must learn.
+    fn assemble(&self, state: &mut State) -> (Commit, Vec<Upkeep>) {
+        let mut trees: Vec<CommitTree> =
+            state.overlay.take().into_iter().map(|(tree, writes)| CommitTree { tree, writes }).collect();
+        let dropped = std::mem::take(&mut state.trees.dropped);
+        trees.retain(|writes| !dropped.contains(&writes.tree));
+        let (mut rows, mut reclaim, mut gone) = (TreeWrites::new(), Vec::new(), Vec::new());
+        for mut own in std::mem::take(&mut state.trees.created) {
+            if dropped.contains(&own.tree) {
+                reclaim.extend(own.upkeep());
+                continue;
+            }
+            if own.load.is_some() && own.loaded.is_none() {
+                // Begun and never finished: nothing leads to its pages.
+                reclaim.extend(own.runs.split_off(1).into_iter().map(PageRun::upkeep));
+            }
+            rows.extend(own.upkeep().map(|row| (Box::from(&row.key()[..]), Write::Delete)));
+        }
+        for tree in dropped {
+            if reclaim.iter().any(|row| matches!(row, Upkeep::Run { first, .. } if *first == tree.0)) {
+                continue;
+            }
+            let row = Upkeep::Dropped { tree };
+            rows.insert(Box::from(&row.key()[..]), Write::Put(Bytes::from(row.value())));
+            reclaim.push(row);
+            gone.push(tree);
+        }
+        if !rows.is_empty() {
+            trees.push(CommitTree { tree: self.engine.sequencer.upkeep_tree, writes: Arc::new(rows) });
+            trees.sort_unstable_by_key(|writes| writes.tree);
+        }
+        (Commit { trees, dropped: gone }, reclaim)
+    }
+}
+
+impl OwnTree {
+    /// The rows that name its pages in the upkeep tree.
+    fn upkeep(&self) -> impl Iterator<Item = Upkeep> + use<> {
+        self.runs.clone().into_iter().map(PageRun::upkeep)
+    }
+}
+
+fn over() -> SqlError {
+    SqlError::new(SqlState::INVALID_TRANSACTION_STATE, "the transaction has ended")
+}
+
+impl Transaction for EngineTransaction {
+    fn snapshot_lsn(&self) -> Lsn {
+        Lsn(self.snapshot_lsn.load(Ordering::Acquire))
+    }
+
+    fn options(&self) -> TransactionOptions {
+        self.options
+    }
+
+    fn begin_statement(&self) -> Result<()> {
+        let mut state = self.shared.state.lock();
+        if state.finished {
+            return Err(over());
+        }
+        if self.options.isolation == IsolationLevel::ReadCommitted || !state.has_snapshot {
+            self.set_snapshot(self.engine.positions.durable());
+            state.has_snapshot = true;
+        }
+        state.statement_mark = state.mark();
+        Ok(())
+    }
+
+    fn begin_statement_at_newest(&self) -> Result<()> {
+        self.engine.block_durable(self.engine.positions.applied())?;
+        let mut state = self.shared.state.lock();
+        if state.finished {
+            return Err(over());
+        }
+        self.set_snapshot(self.engine.positions.durable());
+        state.has_snapshot = true;
+        state.statement_mark = state.mark();
+        Ok(())
+    }
+
+    fn end_statement(&self, outcome: StatementOutcome) {
+        let mut state = self.shared.state.lock();
+        let keep = outcome == StatementOutcome::Keep;
+        state.overlay.end_statement(keep);
+        let mark = state.statement_mark;
+        if !keep && !state.finished {
+            self.undo_trees(&mut state, mark);
+        }
+        state.statement_mark = state.mark();
+    }
+
+    fn savepoint(&self) -> SavepointId {
+        let mut state = self.shared.state.lock();
+        let id = state.overlay.savepoint();
+        let mark = state.mark();
+        state.savepoint_marks.push((id, mark));
+        id
+    }
+
+    fn rollback_to(&self, savepoint: SavepointId) {
+        let mut state = self.shared.state.lock();
+        state.overlay.rollback_to(savepoint);
+        let Some(position) = state.savepoint_marks.iter().position(|(id, _)| *id == savepoint) else { return };
+        state.savepoint_marks.truncate(position + 1);
+        let mark = state.savepoint_marks[position].1;
+        if !state.finished {
+            self.undo_trees(&mut state, mark);
+        }
+        state.statement_mark = state.mark();
+    }
+
+    fn release(&self, savepoint: SavepointId) {
+        let mut state = self.shared.state.lock();
+        state.overlay.release(savepoint);
+        state.savepoint_marks.retain(|(id, _)| *id < savepoint);
+    }
+
+    fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>> {
+        let at = {
+            let state = self.shared.state.lock();
+            if let Some(write) = state.overlay.joined(tree, key) {
+                return Ok(write.value().cloned());
+            }
+            self.base_of(&state, tree)
+        };
+        match at {
+            Some(at) => read::get_at(&self.engine.cache, tree, key, at),
+            None => Ok(None),
+        }
+    }
+
+    fn scan(&self, tree: TreeId, range: KeyRange, direction: Direction) -> Result<Box<dyn Cursor>> {
+        let (at, overlay) = {
+            let state = self.shared.state.lock();
+            (self.base_of(&state, tree), state.overlay.tree(tree))
+        };
+        let overlay = overlay.map(|writes| {
+            let (lower, upper) = (range.lower.as_ref().map(|key| &key[..]), range.upper.as_ref().map(|key| &key[..]));
+            OverlayCursor::new(writes, lower, upper, direction == Direction::Forward)
+        });
+        let interrupt = self.shared.interrupt.clone();
+        Ok(Box::new(MergeCursor::new(&self.engine.cache, tree, at, overlay, range, direction, interrupt)))
+    }
+
+    fn get_latest(&self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>> {
+        let own = {
+            let state = self.shared.state.lock();
+            if let Some(write) = state.overlay.of_statement(tree, key).or_else(|| state.overlay.joined(tree, key)) {
+                return Ok(write.value().cloned());
+            }
+            state.trees.own(tree).map(|own| own.loaded)
+        };
+        match own {
+            Some(None) => Ok(None),
+            Some(Some(at)) => read::get_at(&self.engine.cache, tree, key, at),
+            None => read::get_newest(&self.engine.sequencer, tree, key),
+        }
+    }
+
+    fn lock_row(&self, tree: TreeId, key: &[u8], mode: RowLockMode, wait: WaitPolicy) -> Result<LockedRow> {
+        {
+            let state = self.shared.state.lock();
+            if state.finished {
+                return Err(over());
+            }
+            if state.overlay.of_statement(tree, key).is_some() {
+                return Ok(LockedRow::WrittenByThisStatement);
+            }
+            // Nobody else can see the tree.
+            if state.trees.own(tree).is_some() {
+                return Ok(LockedRow::Unchanged);
+            }
+        }
+        let name = LockName::row(tree, key);
+        let modes = LockModes::of_row(mode);
+        match self.engine.locks.acquire(self.owner, name, modes, wait, &self.shared.interrupt)? {
+            Acquired::Skipped => return Ok(LockedRow::Skipped),
+            acquired => {
+                let mut state = self.shared.state.lock();
+                if acquired == Acquired::New {
+                    if state.finished {
+                        drop(state);
+                        self.engine.locks.release(self.owner, [name]);
+                        return Err(over());
+                    }
+                    state.row_locks.push(name);
+                }
+                // Written by an earlier statement, so locked since then.
+                if state.overlay.joined(tree, key).is_some() {
+                    return Ok(LockedRow::Unchanged);
+                }
+            }
+        }
+        let since = read::changed_since(&self.engine.sequencer, tree, key, self.snapshot_lsn())?;
+        let changed = match since {
+            Since::Unchanged => return Ok(LockedRow::Unchanged),
+            Since::Deleted => LockedRow::Deleted,
+            Since::Changed(value) => LockedRow::Changed(value),
+        };
+        if self.options.isolation == IsolationLevel::ReadCommitted {
+            return Ok(changed);
+        }
+        let what = if changed == LockedRow::Deleted { "delete" } else { "update" };
+        let text = format!("could not serialize access due to concurrent {what}");
+        Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, text))
+    }
+
+    fn lock_table(&self, table: u64, mode: TableLockMode, wait: WaitPolicy) -> Result<bool> {
+        let modes = LockModes::of(mode);
+        {
+            let state = self.shared.state.lock();
+            if state.finished {
+                return Err(over());
+            }
+            let held = state.table_locks.iter().find(|(locked, _)| *locked == table);
+            if held.is_some_and(|(_, held)| held.contains(modes)) {
+                return Ok(true);
+            }
+        }
+        let name = LockName::table(table);
+        let acquired = self.engine.locks.acquire(self.owner, name, modes, wait, &self.shared.interrupt)?;
+        if acquired == Acquired::Skipped {
+            return Ok(false);
+        }
+        let mut state = self.shared.state.lock();
+        if state.finished {
+            drop(state);
+            self.engine.locks.release(self.owner, [name]);
+            return Err(over());
+        }
+        match state.table_locks.iter_mut().find(|(locked, _)| *locked == table) {
+            Some((_, held)) => *held = held.union(modes),
+            None => state.table_locks.push((table, modes)),
+        }
+        Ok(true)
+    }
+
+    fn put(&self, tree: TreeId, key: &[u8], value: Bytes) -> Result<()> {
+        self.write(tree, key, Write::Put(value))
+    }
+
+    fn delete(&self, tree: TreeId, key: &[u8]) -> Result<()> {
+        self.write(tree, key, Write::Delete)
+    }
+
+    fn create_tree(&self) -> Result<TreeId> {
+        self.check_writable()?;
+        let tree = self.engine.sequencer.create_tree()?;
+        let mut state = self.shared.state.lock();
+        let own = OwnTree {
+            tree,
+            load: None,
+            loaded: None,
+            runs: vec![PageRun { first: tree.0, pages: 1 }],
+        };
+        if state.finished {
+            self.engine.reclaim_later(own.upkeep());
+            return Err(over());
+        }
+        state.trees.created.push(own);
+        Ok(tree)
+    }
+
+    fn drop_tree(&self, tree: TreeId) -> Result<()> {
+        self.check_writable()?;
+        let mut state = self.shared.state.lock();
+        if state.finished {
+            return Err(over());
+        }
+        if !state.trees.dropped.contains(&tree) {
+            state.trees.dropped.push(tree);
+        }
+        Ok(())
+    }
+
+    fn is_own_tree(&self, tree: TreeId) -> bool {
+        self.shared.state.lock().trees.own(tree).is_some()
+    }
+
+    fn bulk_load(&self, tree: TreeId) -> Result<Box<dyn BulkLoader>> {
+        self.check_writable()?;
+        {
+            let mut state = self.shared.state.lock();
+            let written =
+                state.overlay.tree(tree).is_some() || state.overlay.statement_writes_to(tree) || state.finished;
+            let number = state.loads;
+            let own = state.trees.created.iter_mut().find(|own| own.tree == tree);
+            let Some(own) = own.filter(|own| own.load.is_none() && !written) else {
+                return Err(SqlError::internal("bulk load into a tree that is not new and empty"));
+            };
+            own.load = Some(number);
+            state.loads += 1;
+        }
+        Ok(Box::new(Loader::new(self.engine.clone(), self.shared.clone(), tree)))
+    }
+
+    fn commit(&self) -> Result<Option<Lsn>> {
+        let mut state = self.shared.state.lock();
+        if state.finished {
+            return Err(over());
+        }
+        if state.overlay.is_empty() && state.trees.created.is_empty() && state.trees.dropped.is_empty() {
+            self.finish(&mut state);
+            return Ok(None);
+        }
+        let runs: Vec<Upkeep> = state.trees.created.iter().flat_map(OwnTree::upkeep).collect();
+        let (commit, reclaim) = self.assemble(&mut state);
+        if commit.trees.is_empty() {
+            self.finish(&mut state);
+            self.engine.reclaim_later(reclaim);
+            return Ok(None);
+        }
+        let outcome = self.engine.sequencer.commit(&commit);
+        self.finish(&mut state);
+        match outcome {
+            Ok(lsn) => {
+                self.engine.reclaim_later(reclaim);
+                Ok(Some(lsn))
+            }
+            Err(error) => {
+                self.engine.reclaim_later(runs);
+                Err(error)
+            }
+        }
+    }
+
+    fn rollback(&self) {
+        let mut state = self.shared.state.lock();
+        self.abort(&mut state);
+    }
+
+    fn interrupt(&self) -> &Arc<Interrupt> {
+        &self.shared.interrupt
+    }
+}
+
+impl Drop for EngineTransaction {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        self.abort(&mut state);
+    }
+}
