@@ -24,6 +24,7 @@ mod reclaim;
 mod sequencer;
 mod shipper;
 mod snapshot;
+pub mod testing;
 mod transaction;
 
 pub use compute::{Compute, StartError};

@@ -16,8 +16,8 @@
 //! lies past the group means that the group is in. *Fenced* ends this compute's writing for good; commits
 //! whose durability nobody has confirmed get 08007.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};

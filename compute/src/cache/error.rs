@@ -23,16 +23,12 @@ pub(crate) enum CacheError {
     /// 53200. Everything in memory is pinned or newer than the durable LSN.
     #[error("no room in the page cache")]
     NoRoom,
-    /// The statement must stop.
-    #[error("{0}")]
-    Interrupted(SqlError),
 }
 
 impl From<CacheError> for SqlError {
     fn from(error: CacheError) -> Self {
         let text = error.to_string();
         match error {
-            CacheError::Interrupted(error) => error,
             CacheError::Missing { .. } => SqlError::internal(text),
             CacheError::NoRoom => SqlError::new(SqlState::OUT_OF_MEMORY, text)
                 .with_detail("All pages in memory are in use or not yet on a page server."),

@@ -37,9 +37,9 @@ use storage::{BranchId, Lsn, PageNo};
 use tokio::runtime::Handle;
 
 pub(crate) use directory::MAX_PAGES;
-pub(crate) use error::CacheError;
+pub(crate) use error::{CacheError, tree_error};
 pub(crate) use pool::Frame;
-pub(crate) use reader::{PageRef, PinnedPage, SnapshotReader};
+pub(crate) use reader::{PinnedPage, SnapshotReader};
 pub(crate) use upkeep::Upkeep;
 
 use crate::positions::Positions;
@@ -416,12 +416,6 @@ pub(crate) struct Change {
     page: PageNo,
     /// The version that it replaces, if it is a new one.
     previous: Option<Frame>,
-}
-
-impl Change {
-    pub(crate) fn page(&self) -> PageNo {
-        self.page
-    }
 }
 
 /// A version that lost its place to a newer one.

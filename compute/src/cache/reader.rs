@@ -86,11 +86,6 @@ impl SnapshotReader {
         debug_assert!(at <= cache.positions.sealed());
         Self { cache, at, guarded: false }
     }
-
-    /// The LSN it reads at.
-    pub(crate) fn at(&self) -> Lsn {
-        self.at
-    }
 }
 
 impl PageReader for SnapshotReader {

@@ -18,7 +18,7 @@ mod table;
 mod tests;
 
 pub(crate) use modes::LockModes;
-pub(crate) use table::{LockTable, OwnerId};
+pub(crate) use table::{Acquired, LockTable, OwnerId};
 
 use std::hash::{BuildHasher, Hasher};
 

@@ -95,7 +95,8 @@ impl Lock {
         let Some(mut queue) = self.queue.take() else { return };
         let mut still_waiting = VecDeque::new();
         for waiter in queue.drain(..) {
-            let overtakes = still_waiting.iter().any(|earlier: &Arc<Waiter>| earlier.modes.conflicts_with(waiter.modes));
+            let overtakes =
+                still_waiting.iter().any(|earlier: &Arc<Waiter>| earlier.modes.conflicts_with(waiter.modes));
             if !overtakes && self.holders_admit(waiter.owner, waiter.modes) {
                 self.hold(waiter.owner, waiter.modes);
                 waits.lock().remove(&waiter.owner);

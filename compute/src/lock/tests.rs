@@ -41,9 +41,7 @@ fn begin_waiting(
 ) -> thread::JoinHandle<Result<Acquired>> {
     let waited = table.waited();
     let for_thread = table.clone();
-    let handle = thread::spawn(move || {
-        for_thread.acquire(OwnerId(owner), name, modes, WaitPolicy::Block, &interrupt)
-    });
+    let handle = thread::spawn(move || for_thread.acquire(OwnerId(owner), name, modes, WaitPolicy::Block, &interrupt));
     while table.waited() == waited {
         thread::yield_now();
     }

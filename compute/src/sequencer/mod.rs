@@ -25,7 +25,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sql::error::{Result, SqlError, SqlState};
 use storage::batch::BatchEncoder;
 use storage::btree::TreeError;
-use storage::{Lsn, PageNo, TreeId};
+use storage::{PageNo, TreeId};
 
 pub(crate) use commit::{Commit, CommitTree};
 pub(crate) use trees::PageRun;
@@ -143,10 +143,8 @@ impl Sequencer {
     #[cold]
     fn stop(&self, cause: &SqlError) -> SqlError {
         tracing::error!(%cause, "applying a commit failed; this compute stops writing");
-        self.shipper.fail(SqlError::new(
-            SqlState::ADMIN_SHUTDOWN,
-            "this compute cannot write any more and must be restarted",
-        ));
+        self.shipper
+            .fail(SqlError::new(SqlState::ADMIN_SHUTDOWN, "this compute cannot write any more and must be restarted"));
         cause.clone()
     }
 
@@ -169,11 +167,6 @@ impl Sequencer {
         if !inner.applying {
             self.seal(&mut inner);
         }
-    }
-
-    /// Everything applied so far, sealed or not.
-    pub(crate) fn applied(&self) -> Lsn {
-        self.positions.applied()
     }
 }
 

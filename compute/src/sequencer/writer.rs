@@ -60,16 +60,14 @@ impl PageWriter for BatchWriter<'_> {
             copies[at].of(source, lsn)
         };
         // SAFETY: as in `resident`; references given out by it have ended.
-        let target =
-            unsafe { self.cache.change(page, op.initializes_page(), copied, self.changes, self.guard) };
+        let target = unsafe { self.cache.change(page, op.initializes_page(), copied, self.changes, self.guard) };
         let Some(target) = target else {
             return Err(SequencerError::Refused(SqlError::internal(format!(
                 "page {page} was not in memory, or no memory was left, while a commit was applied"
             ))));
         };
-        storage::redo::redo(target, op).map_err(|error| {
-            SequencerError::Broken(TreeError::Damaged { tree: target.tree(), page, reason: error.0 })
-        })
+        storage::redo::redo(target, op)
+            .map_err(|error| SequencerError::Broken(TreeError::Damaged { tree: target.tree(), page, reason: error.0 }))
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use sql::error::{Result, SqlError, SqlState};
@@ -465,12 +464,7 @@ impl Transaction for EngineTransaction {
         self.check_writable()?;
         let tree = self.engine.sequencer.create_tree()?;
         let mut state = self.shared.state.lock();
-        let own = OwnTree {
-            tree,
-            load: None,
-            loaded: None,
-            runs: vec![PageRun { first: tree.0, pages: 1 }],
-        };
+        let own = OwnTree { tree, load: None, loaded: None, runs: vec![PageRun { first: tree.0, pages: 1 }] };
         if state.finished {
             self.engine.reclaim_later(own.upkeep());
             return Err(over());

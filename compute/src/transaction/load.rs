@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use sql::error::{Result, SqlError};
 use sql::store::{BulkLoader, BulkPush};
-use storage::bulk::{BulkBuilder, BulkSink, Pushed};
 use storage::btree::TreeError;
+use storage::bulk::{BulkBuilder, BulkSink, Pushed};
 use storage::record::{Record, RedoOp};
 use storage::{Lsn, PageNo, TreeId};
 

@@ -241,13 +241,7 @@ pub(crate) struct OverlayCursor {
 
 impl OverlayCursor {
     pub(crate) fn new(writes: Arc<TreeWrites>, lower: Bound<&[u8]>, upper: Bound<&[u8]>, forward: bool) -> Self {
-        let mut cursor = Self {
-            writes,
-            lower: lower.map(Box::from),
-            upper: upper.map(Box::from),
-            forward,
-            next: None,
-        };
+        let mut cursor = Self { writes, lower: lower.map(Box::from), upper: upper.map(Box::from), forward, next: None };
         cursor.find();
         cursor
     }
@@ -271,7 +265,6 @@ impl OverlayCursor {
     }
 
     fn find(&mut self) {
-
         let (lower, upper) = (&self.lower, &self.upper);
         if is_empty(lower, upper) {
             self.next = None;

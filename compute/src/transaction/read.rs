@@ -61,11 +61,7 @@ fn is_root(cache: &Arc<PageCache>, tree: TreeId, at: Lsn) -> Result<bool> {
 type Path = SmallVec<[PageNo; 6]>;
 
 /// The leaf of a key and the way to it. `None`: the tree did not exist.
-fn descend<'r, R: PageReader>(
-    reader: &'r R,
-    tree: TreeId,
-    key: &[u8],
-) -> Result<Option<(Path, R::Ref<'r>)>, R::Error> {
+fn descend<'r, R: PageReader>(reader: &'r R, tree: TreeId, key: &[u8]) -> Result<Option<(Path, R::Ref<'r>)>, R::Error> {
     let mut path = Path::new();
     path.push(tree.0);
     let mut page = reader.page(tree.0)?;
