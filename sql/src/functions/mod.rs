@@ -1,13 +1,25 @@
 //! Functions, operators and aggregates: their signatures, how calls are resolved, and what they do.
 
+mod aggregates;
 pub mod binary_string;
 pub(crate) mod define;
 mod detached;
 pub mod math;
+mod operators;
+pub mod registry;
+mod resolve;
+mod series;
 pub mod string;
 mod string_format;
 
 use std::sync::Arc;
+
+pub use operators::datetime::{add_intervals, date_to_timestamp, scale_interval};
+pub use operators::other::{concatenate_arrays, with_element};
+pub use operators::text::{like, regular_expression};
+pub use resolve::{
+    Resolved, common_type, resolve_aggregate, resolve_function, resolve_operator, resolve_table_function,
+};
 
 use crate::error::Result;
 use crate::types::{BaseType, DataType, Datum, Row};
