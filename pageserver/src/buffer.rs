@@ -67,6 +67,12 @@ impl RecordBuffer {
         records.get(from..to).map(<[_]>::to_vec).unwrap_or_default()
     }
 
+    /// Pages with at least this many records.
+    pub fn hot_pages(&self, least_records: usize) -> Vec<PageNo> {
+        let contents = self.contents.read();
+        contents.pages.iter().filter(|(_, records)| records.len() >= least_records).map(|(page, _)| *page).collect()
+    }
+
     /// Pages with records, in order.
     pub fn pages(&self) -> Vec<PageNo> {
         let mut pages: Vec<_> = self.contents.read().pages.keys().copied().collect();

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use storage::page::Page;
-use storage::record::Record;
+use storage::record::{Record, RedoOp};
 use storage::redo::redo;
 use storage::{BranchId, Lsn, PageNo};
 
@@ -14,6 +14,21 @@ pub struct ReplayError {
     pub page: PageNo,
     /// What does not fit.
     pub reason: String,
+}
+
+/// A record that sets a sealed page up as it is; `None` for bytes that cannot be told by one.
+pub fn image_record(branch: BranchId, page_no: PageNo, sealed: &[u8]) -> Option<Bytes> {
+    let page = Page::open(sealed, branch, page_no).ok()?;
+    let op = RedoOp::image_of(&page);
+    let mut restored = Page::unused();
+    redo(&mut restored, &op).ok()?;
+    restored.set_lsn(page.lsn());
+    if restored.bytes() != page.bytes() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    Record { page: page_no, op }.encode(&mut bytes);
+    Some(Bytes::from(bytes))
 }
 
 /// Whether the page's earlier state does not matter once this record is known.

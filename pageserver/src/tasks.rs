@@ -1,20 +1,23 @@
 //! The background work of a shard: reading the log, writing buffers as layers, rewriting layers, deleting garbage.
 //! Every task repeats what failed after a pause, and ends when the server stops or the shard is lost.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use logstore::client::LogClient;
-use storage::Lsn;
 use storage::layer::LayerName;
 use storage::manifest::Manifest;
+use storage::{Lsn, PageNo};
 use tokio::time::Instant;
 
+use crate::buffer::{BufferedRecord, RecordBuffer};
+use crate::client::GetPage;
 use crate::compaction::{Job, JobError, depth, plan_garbage, plan_images, plan_merge, run_job, write_buffer};
 use crate::decode::LogDecoder;
 use crate::metrics as names;
+use crate::replay::image_record;
 use crate::shard::{Shard, layer_bytes};
 
 /// How often the age of the open buffer is looked at.
@@ -116,7 +119,8 @@ pub(crate) async fn flush(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
             }
             continue;
         }
-        let written = shard.with_job_context(true, async |context| write_buffer(context, &buffer).await).await;
+        let images = hot_images(&shard, &buffer).await;
+        let written = shard.with_job_context(true, async |context| write_buffer(context, &buffer, &images).await).await;
         let layers = match written {
             Ok(layers) => layers,
             Err(JobError::Stopped) => return,
@@ -137,6 +141,21 @@ pub(crate) async fn flush(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
         }
         report(&shard, log.as_ref(), durable_lsn).await;
     }
+}
+
+/// Images of pages with many records: without them, reading such a page would mean to read all of these, in every layer
+/// since the last image run.
+async fn hot_images(shard: &Shard, buffer: &RecordBuffer) -> HashMap<PageNo, BufferedRecord> {
+    let mut images = HashMap::new();
+    let at = buffer.end_lsn();
+    for page in buffer.hot_pages(shard.config.compaction.hot_page_records) {
+        // What cannot be read now is only slower to read later.
+        let Ok(image) = shard.get_page_untimed(GetPage { page, at, not_modified_since: at }).await else { continue };
+        if let Some(record) = image_record(shard.config.branch, page, &image.bytes) {
+            images.insert(page, (image.page_lsn, record));
+        }
+    }
+    images
 }
 
 /// Tells the log what it need not keep for us.

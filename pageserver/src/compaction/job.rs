@@ -1,7 +1,7 @@
 //! Doing a rewrite: layers in, layers out, streamed with bounded memory.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 
 use storage::layer::format::LayerIdentity;
 use storage::layer::{
@@ -11,7 +11,7 @@ use storage::object::ObjectStore;
 use storage::{BranchId, Lsn, PageNo};
 
 use super::{Job, JobKind};
-use crate::buffer::RecordBuffer;
+use crate::buffer::{BufferedRecord, RecordBuffer};
 use crate::replay::{Replay, ReplayError};
 
 /// What a job needs besides its layers.
@@ -180,8 +180,13 @@ async fn make_images(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDes
     Ok(writer.finish().await?)
 }
 
-/// Writes a frozen buffer as one layer of level 0; none if it holds no record.
-pub async fn write_buffer(context: &JobContext<'_>, buffer: &RecordBuffer) -> Result<Vec<LayerDescriptor>, JobError> {
+/// Writes a frozen buffer as one layer of level 0; none if it holds no record. A page's `images` entry is a record that
+/// changes nothing and follows the page's own: readers need not look at what comes before it.
+pub async fn write_buffer(
+    context: &JobContext<'_>,
+    buffer: &RecordBuffer,
+    images: &HashMap<PageNo, BufferedRecord>,
+) -> Result<Vec<LayerDescriptor>, JobError> {
     let lsns = (buffer.start_lsn(), buffer.end_lsn());
     let pages = buffer.pages();
     if pages.is_empty() {
@@ -192,6 +197,9 @@ pub async fn write_buffer(context: &JobContext<'_>, buffer: &RecordBuffer) -> Re
         context.check_stopped()?;
         for (lsn, bytes) in buffer.records(page, None, Lsn::MAX) {
             writer.push(page, lsn, &bytes).await?;
+        }
+        if let Some((lsn, bytes)) = images.get(&page) {
+            writer.push(page, *lsn, bytes).await?;
         }
     }
     Ok(writer.finish().await?)

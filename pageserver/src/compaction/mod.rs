@@ -37,6 +37,8 @@ pub struct CompactionSettings {
     pub image_ratio: u64,
     /// Flushes wait beyond this many runs above the newest image run.
     pub max_depth: usize,
+    /// Pages with this many records in one buffer get an image along with them.
+    pub hot_page_records: usize,
     /// A layer is closed at the first page boundary after this many bytes.
     pub layer_target_bytes: u64,
     /// Distance in the log over which old LSNs stay readable.
@@ -50,6 +52,7 @@ impl Default for CompactionSettings {
             run_trigger: 3,
             image_ratio: 4,
             max_depth: 12,
+            hot_page_records: 512,
             layer_target_bytes: 64 << 20,
             retention_bytes: 1 << 30,
         }

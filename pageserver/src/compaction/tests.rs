@@ -11,6 +11,7 @@ const SETTINGS: CompactionSettings = CompactionSettings {
     run_trigger: 3,
     image_ratio: 4,
     max_depth: 12,
+    hot_page_records: 512,
     layer_target_bytes: 100,
     retention_bytes: 100,
 };

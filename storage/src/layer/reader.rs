@@ -93,33 +93,40 @@ impl LayerReader {
         Ok(raw)
     }
 
-    /// Entries of one page with `above < LSN ≤ up_to`, in order.
+    /// Entries of one page with `above < LSN ≤ up_to`, in order. Read from the newest block back, and no further than
+    /// one with an entry that is `enough`: what lies before it is left out.
     pub async fn page(
         &self,
         layer: &LayerDescriptor,
         page: PageNo,
         above: Option<Lsn>,
         up_to: Lsn,
+        enough: impl Fn(&LayerEntry) -> bool,
     ) -> Result<Vec<LayerEntry>, LayerError> {
         let blocks = self.index(layer).await?;
-        let mut found = Vec::new();
         let first = blocks.partition_point(|block| block.last_page < page);
-        for (number, handle) in blocks.iter().enumerate().skip(first) {
-            if handle.first_page > page {
-                break;
-            }
-            let raw = self.block(layer, number, handle).await?;
+        let end = blocks.partition_point(|block| block.first_page <= page);
+        let mut found: Vec<Vec<LayerEntry>> = Vec::new();
+        for number in (first..end).rev() {
+            let raw = self.block(layer, number, &blocks[number]).await?;
+            let mut entries = Vec::new();
             for entry in Entries::new(raw) {
                 let entry = entry.map_err(|reason| LayerError::Damaged { name: layer.name, reason })?;
                 if entry.page > page || (entry.page == page && entry.lsn > up_to) {
                     break;
                 }
                 if entry.page == page && above.is_none_or(|above| entry.lsn > above) {
-                    found.push(entry);
+                    entries.push(entry);
                 }
             }
+            let last = entries.iter().any(&enough);
+            found.push(entries);
+            if last {
+                break;
+            }
         }
-        Ok(found)
+        found.reverse();
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// All entries of a layer in order, past the cache.

@@ -74,7 +74,7 @@ async fn check_round_trip(kind: LayerKind, entries: Vec<LayerEntry>, layer_targe
             let expected: Vec<_> = entries.iter().filter(within).cloned().collect();
             let mut found = Vec::new();
             for layer in fixture.layers.iter().filter(|layer| layer.covers(page)) {
-                found.append(&mut reader.page(layer, page, above, up_to).await.expect("page"));
+                found.append(&mut reader.page(layer, page, above, up_to, |_| false).await.expect("page"));
             }
             assert_eq!(found, expected, "page {page} in ({above:?}, {up_to}]");
         }
@@ -112,6 +112,23 @@ proptest! {
     #[test]
     fn images_round_trip(entries in entries(true), target in prop_oneof![Just(1u64), Just(20_000), Just(u64::MAX)]) {
         runtime().block_on(check_round_trip(LayerKind::Image, entries, target));
+    }
+}
+
+#[tokio::test]
+async fn pages_are_read_back_to_what_is_enough() {
+    let entry = |n: u64| LayerEntry { page: PageNo(1), lsn: Lsn(n + 1), bytes: Bytes::from(vec![n as u8; 900]) };
+    let entries: Vec<_> = (0..500).map(entry).collect();
+    let fixture = write(LayerKind::Delta, &entries, u64::MAX).await;
+    let reader = fixture.reader();
+    for (enough_at, up_to) in [(450, 500), (450, 449), (1, 500), (500, 500), (9_999, 500), (300, 310)] {
+        let enough = |entry: &LayerEntry| entry.lsn == Lsn(enough_at);
+        let found = reader.page(&fixture.layers[0], PageNo(1), None, Lsn(up_to), enough).await.expect("page");
+        let upper = &entries[..up_to as usize];
+        assert!(upper.ends_with(&found), "a gap below {up_to}");
+        let reached = if enough_at <= up_to { enough_at } else { 1 };
+        assert!(found.first().is_some_and(|entry| entry.lsn <= Lsn(reached)), "{enough_at} {up_to}");
+        assert!(enough_at != 450 || up_to < 450 || found.len() < 200, "{} entries were read", found.len());
     }
 }
 
@@ -155,10 +172,10 @@ async fn misplaced_layers_are_found() {
     let other = fixture.store.get(&layer_key(&prefix, second.name)).await.expect("get");
     fixture.store.put(&layer_key(&prefix, first.name), other).await.expect("put");
     let claimed = LayerDescriptor { size_bytes: second.size_bytes, ..first.clone() };
-    let outcome = fixture.reader().page(&claimed, first.first_page, None, Lsn::MAX).await;
+    let outcome = fixture.reader().page(&claimed, first.first_page, None, Lsn::MAX, |_| false).await;
     assert!(matches!(outcome, Err(LayerError::Damaged { .. })), "{outcome:?}");
     let elsewhere = LayerReader::new(fixture.store.clone(), LayerCache::new(1 << 20, 1 << 20), BranchId(6), SHARD);
-    let outcome = elsewhere.page(second, second.first_page, None, Lsn::MAX).await;
+    let outcome = elsewhere.page(second, second.first_page, None, Lsn::MAX, |_| false).await;
     assert!(outcome.is_err(), "another branch's reader must not get these records");
 }
 
@@ -196,7 +213,7 @@ async fn check_reads(reader: &LayerReader, fixture: &Fixture, entries: &[LayerEn
         let expected: Vec<_> = entries.iter().filter(|entry| entry.page == page).cloned().collect();
         let mut found = Vec::new();
         for layer in fixture.layers.iter().filter(|layer| layer.covers(page)) {
-            found.append(&mut reader.page(layer, page, None, Lsn::MAX).await.expect("page"));
+            found.append(&mut reader.page(layer, page, None, Lsn::MAX, |_| false).await.expect("page"));
         }
         assert_eq!(found, expected, "page {page}");
     }
