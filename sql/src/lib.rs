@@ -4,6 +4,7 @@
 //! Nothing here opens a socket or knows of logs and page servers.
 
 pub mod catalog;
+pub mod copy;
 pub mod error;
 pub mod executor;
 pub mod functions;

@@ -22,6 +22,13 @@ pub(super) fn compile(plan: &Plan) -> Result<(Node, Shape)> {
     Ok((root, compiler.shape))
 }
 
+/// Compiles expressions over one row.
+pub(super) fn compile_exprs(exprs: &[Expr]) -> Result<(Vec<Code>, Shape)> {
+    let mut compiler = Compiler::default();
+    let codes = compiler.exprs(exprs)?;
+    Ok((codes, compiler.shape))
+}
+
 /// A subquery being compiled.
 #[derive(Default)]
 struct Scope {

@@ -21,19 +21,21 @@
 mod actuals;
 mod compile;
 mod context;
+mod entry_sorter;
 mod expr;
 mod hash;
 mod operators;
 mod rows;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
 
 pub use actuals::{Actuals, NodeActuals};
 pub(crate) use context::{Context, Reservation};
+pub(crate) use entry_sorter::EntrySorter;
 pub(crate) use expr::Code;
 use operators::{Node, Operator};
 
@@ -136,6 +138,12 @@ impl Execution {
         while self.next(&mut row)? {}
         Ok(self.rows_affected())
     }
+}
+
+/// Compiles expressions that stand outside any plan (defaults, checks), with a context to evaluate them in.
+pub(crate) fn compile_scalars(exprs: &[crate::plan::Expr], context: ExecContext) -> Result<(Vec<Code>, Context)> {
+    let (codes, shape) = compile::compile_exprs(exprs)?;
+    Ok((codes, Context::new(context, &shape, false)))
 }
 
 /// Runs a plan to its end with every operator's rows counted and time measured, for EXPLAIN ANALYZE.

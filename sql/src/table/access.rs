@@ -11,7 +11,7 @@ use super::constraint::unique_violation;
 use super::index::{IndexAccess, KeyColumn, primary_key_columns};
 use super::row_id::RowIds;
 use crate::catalog::Table;
-use crate::error::Result;
+use crate::error::{Result, SqlError};
 use crate::functions::EvalContext;
 use crate::store::{LockedRow, RowLockMode, Store, Transaction, WaitPolicy};
 use crate::types::Datum;
@@ -196,16 +196,22 @@ impl TableAccess {
 
     /// Locks a unique key and makes sure that nobody has it.
     fn claim(&self, context: WriteContext<'_>, unique: UniqueKey, key: &[u8], row: &[Datum]) -> Result<()> {
-        if self.holder(context, unique, key)?.is_none() {
-            return Ok(());
+        match self.holder(context, unique, key)? {
+            None => Ok(()),
+            Some(_) => Err(self.duplicate(unique, row, context.eval)),
         }
+    }
+
+    /// 23505 of a row.
+    #[cold]
+    pub(super) fn duplicate(&self, unique: UniqueKey, row: &[Datum], eval: &EvalContext) -> SqlError {
         let (name, columns) = match unique {
             UniqueKey::Primary => {
                 (self.table.primary_key.as_ref().map_or("", |key| &*key.name), self.key_positions.clone())
             }
             UniqueKey::Index(position) => (&*self.indexes[position].index().name, self.indexes[position].positions()),
         };
-        Err(unique_violation(&self.table, name, &columns, row, context.eval))
+        unique_violation(&self.table, name, &columns, row, eval)
     }
 
     /// Locks a unique key and answers what stands there now: the row (primary key) or its key (index).

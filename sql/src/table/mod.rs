@@ -19,6 +19,7 @@ mod access;
 mod codec;
 mod constraint;
 mod index;
+mod loader;
 mod row_id;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub(crate) use codec::{ColumnDecoder, decode_columns};
 pub use constraint::{check_not_null, check_violation, failing_row, format_row_values};
 pub use index::IndexAccess;
 pub(crate) use index::{KeyColumn, ValueRange, key_range};
+pub use loader::TableLoader;
 pub use row_id::RowIds;
 
 /// Longest key that a tree takes, bytes.

@@ -99,7 +99,8 @@ struct Sort {
     sorted: Option<Sorted>,
 }
 
-enum Sorted {
+/// Rows in order.
+pub(crate) enum Sorted {
     Memory(std::vec::IntoIter<Row>),
     Merge(Merge),
 }
@@ -166,7 +167,7 @@ impl Sort {
     }
 
     fn all_rows(&mut self, cx: &Context) -> Result<Sorted> {
-        let mut sorter = Sorter::new(Arc::clone(&self.code.order), cx);
+        let mut sorter = Sorter::new(Arc::clone(&self.code.order), cx.exec().work_mem_bytes, cx.temporary_directory());
         let mut row = Row::new();
         while self.input.next(cx, &mut row)? {
             cx.poll()?;
@@ -178,7 +179,7 @@ impl Sort {
 }
 
 /// Sorts any number of rows in bounded memory.
-struct Sorter {
+pub(crate) struct Sorter {
     order: Arc<SortOrder>,
     limit_bytes: usize,
     directory: Arc<std::path::Path>,
@@ -192,13 +193,12 @@ struct Sorter {
 const MERGE_RUNS: usize = 64;
 
 impl Sorter {
-    fn new(order: Arc<SortOrder>, cx: &Context) -> Self {
-        let directory = Arc::clone(cx.temporary_directory());
-        let limit_bytes = cx.exec().work_mem_bytes;
+    pub(crate) fn new(order: Arc<SortOrder>, limit_bytes: usize, directory: &Arc<std::path::Path>) -> Self {
+        let directory = Arc::clone(directory);
         Self { order, limit_bytes, directory, rows: Vec::new(), bytes: 0, file: None, runs: Vec::new() }
     }
 
-    fn push(&mut self, row: Row) -> Result<()> {
+    pub(crate) fn push(&mut self, row: Row) -> Result<()> {
         self.bytes += row_bytes(&row);
         self.rows.push(row);
         if self.bytes > self.limit_bytes { self.spill() } else { Ok(()) }
@@ -223,7 +223,7 @@ impl Sorter {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Sorted> {
+    pub(crate) fn finish(mut self) -> Result<Sorted> {
         if self.runs.is_empty() {
             self.sort();
             return Ok(Sorted::Memory(self.rows.into_iter()));
@@ -250,7 +250,7 @@ impl Sorter {
 }
 
 /// Merges sorted runs.
-struct Merge {
+pub(crate) struct Merge {
     readers: Vec<RunReader>,
     /// Next row of each run that has one; the first of them on top.
     heads: BinaryHeap<std::cmp::Reverse<Entry>>,
@@ -275,7 +275,7 @@ impl Merge {
         Ok(())
     }
 
-    fn next(&mut self, out: &mut Row) -> Result<bool> {
+    pub(crate) fn next(&mut self, out: &mut Row) -> Result<bool> {
         let Some(std::cmp::Reverse(first)) = self.heads.pop() else { return Ok(false) };
         *out = first.row;
         self.refill(first.number)?;

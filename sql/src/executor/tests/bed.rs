@@ -16,7 +16,7 @@ use crate::table::RowIds;
 use crate::testing::MemoryStore;
 use crate::types::{DataType, Datum, Row};
 
-pub(super) struct NoSession;
+pub(crate) struct NoSession;
 
 impl SessionFunctions for NoSession {
     fn call(&self, function: &'static ScalarFunction, _: &[Datum], _: &EvalContext) -> Result<Datum> {
@@ -30,7 +30,7 @@ impl SessionFunctions for NoSession {
     }
 }
 
-pub(super) fn eval_context() -> Arc<EvalContext> {
+pub(crate) fn eval_context() -> Arc<EvalContext> {
     Arc::new(EvalContext {
         transaction_timestamp_us: 0,
         statement_timestamp_us: 0,
@@ -42,15 +42,15 @@ pub(super) fn eval_context() -> Arc<EvalContext> {
     })
 }
 
-pub(super) struct Bed {
-    pub(super) store: MemoryStore,
+pub(crate) struct Bed {
+    pub(crate) store: MemoryStore,
     row_ids: Arc<RowIds>,
-    pub(super) work_mem_bytes: usize,
+    pub(crate) work_mem_bytes: usize,
     next_oid: std::cell::Cell<u32>,
 }
 
 impl Bed {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             store: MemoryStore::new(),
             row_ids: Arc::default(),
@@ -64,19 +64,19 @@ impl Bed {
         self.next_oid.get()
     }
 
-    pub(super) fn begin(&self, isolation: IsolationLevel) -> Arc<dyn Transaction> {
+    pub(crate) fn begin(&self, isolation: IsolationLevel) -> Arc<dyn Transaction> {
         let options = TransactionOptions { isolation, read_only: false };
         self.store.begin(options, Arc::new(Interrupt::default())).expect("begin")
     }
 
     /// A table of int4 columns `a`, `b`, …; `key` columns are its primary key; each index is its columns and
     /// whether it is unique.
-    pub(super) fn table(&self, name: &str, columns: usize, key: &[usize], indexes: &[(&[usize], bool)]) -> Arc<Table> {
+    pub(crate) fn table(&self, name: &str, columns: usize, key: &[usize], indexes: &[(&[usize], bool)]) -> Arc<Table> {
         let types = vec![DataType::INT4; columns];
         self.typed_table(name, &types, key, indexes)
     }
 
-    pub(super) fn typed_table(
+    pub(crate) fn typed_table(
         &self,
         name: &str,
         types: &[DataType],
@@ -121,7 +121,7 @@ impl Bed {
         Arc::new(table)
     }
 
-    pub(super) fn context(&self, transaction: Arc<dyn Transaction>, params: &[Datum]) -> ExecContext {
+    pub(crate) fn context(&self, transaction: Arc<dyn Transaction>, params: &[Datum]) -> ExecContext {
         ExecContext {
             transaction,
             store: Arc::new(self.store.clone()),
@@ -135,7 +135,7 @@ impl Bed {
     }
 
     /// Runs a plan as one statement of `transaction`: its rows, and the rows affected.
-    pub(super) fn run_in(
+    pub(crate) fn run_in(
         &self,
         transaction: &Arc<dyn Transaction>,
         plan: Plan,
@@ -157,30 +157,30 @@ impl Bed {
     }
 
     /// Runs a plan in a transaction of its own.
-    pub(super) fn run(&self, plan: Plan) -> Result<(Vec<Row>, u64)> {
+    pub(crate) fn run(&self, plan: Plan) -> Result<(Vec<Row>, u64)> {
         let transaction = self.begin(IsolationLevel::ReadCommitted);
         let result = self.run_in(&transaction, plan, &[])?;
         transaction.commit()?;
         Ok(result)
     }
 
-    pub(super) fn rows(&self, plan: Plan) -> Vec<Row> {
+    pub(crate) fn rows(&self, plan: Plan) -> Vec<Row> {
         self.run(plan).expect("the plan runs").0
     }
 
     /// Inserts rows into a table.
-    pub(super) fn fill(&self, table: &Arc<Table>, rows: &[Row]) {
+    pub(crate) fn fill(&self, table: &Arc<Table>, rows: &[Row]) {
         self.run(insert(table, values(rows), None)).expect("insert");
     }
 
     /// All rows of a table in key order, as text.
-    pub(super) fn contents(&self, table: &Arc<Table>) -> String {
+    pub(crate) fn contents(&self, table: &Arc<Table>) -> String {
         show(&self.rows(seq_scan(table, None)))
     }
 }
 
 /// Rows as `1 2 null; …`.
-pub(super) fn show(rows: &[Row]) -> String {
+pub(crate) fn show(rows: &[Row]) -> String {
     let datum = |datum: &Datum| match datum {
         Datum::Null => "null".to_owned(),
         Datum::Bool(value) => value.to_string(),
@@ -195,33 +195,33 @@ pub(super) fn show(rows: &[Row]) -> String {
 }
 
 /// Rows in an order of their own, for results whose order is open.
-pub(super) fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+pub(crate) fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort();
     rows
 }
 
-pub(super) fn ints(values: &[i32]) -> Row {
+pub(crate) fn ints(values: &[i32]) -> Row {
     values.iter().map(|value| Datum::Int4(*value)).collect()
 }
 
-pub(super) fn plan(node: Node, columns: usize) -> Plan {
+pub(crate) fn plan(node: Node, columns: usize) -> Plan {
     let column = OutputColumn { name: "c".to_owned(), data_type: DataType::INT4, origin: None };
     Plan { node, columns: vec![column; columns], rows: 1.0, startup_cost: 0.0, total_cost: 1.0 }
 }
 
-pub(super) fn col(index: usize) -> Expr {
+pub(crate) fn col(index: usize) -> Expr {
     Expr::Column { index, data_type: DataType::INT4 }
 }
 
-pub(super) fn outer(depth: usize, index: usize) -> Expr {
+pub(crate) fn outer(depth: usize, index: usize) -> Expr {
     Expr::Outer { depth, index, data_type: DataType::INT4 }
 }
 
-pub(super) fn int(value: i32) -> Expr {
+pub(crate) fn int(value: i32) -> Expr {
     Expr::Literal { value: Datum::Int4(value), data_type: DataType::INT4 }
 }
 
-pub(super) fn null() -> Expr {
+pub(crate) fn null() -> Expr {
     Expr::Literal { value: Datum::Null, data_type: DataType::INT4 }
 }
 
@@ -263,28 +263,28 @@ fn compare_with(args: &[Datum], holds: fn(std::cmp::Ordering) -> bool) -> Result
     Ok(Datum::Bool(holds(args[0].cmp(&args[1]))))
 }
 
-pub(super) static EQUAL: ScalarFunction =
+pub(crate) static EQUAL: ScalarFunction =
     operator("=", DataType::BOOL, |_, args| compare_with(args, |order| order.is_eq()));
-pub(super) static NOT_EQUAL: ScalarFunction =
+pub(crate) static NOT_EQUAL: ScalarFunction =
     operator("<>", DataType::BOOL, |_, args| compare_with(args, |order| order.is_ne()));
-pub(super) static LESS: ScalarFunction =
+pub(crate) static LESS: ScalarFunction =
     operator("<", DataType::BOOL, |_, args| compare_with(args, |order| order.is_lt()));
-pub(super) static ADD: ScalarFunction = operator("+", DataType::INT4, out_of_range);
-pub(super) static DIVIDE: ScalarFunction = operator("/", DataType::INT4, divide);
+pub(crate) static ADD: ScalarFunction = operator("+", DataType::INT4, out_of_range);
+pub(crate) static DIVIDE: ScalarFunction = operator("/", DataType::INT4, divide);
 
-pub(super) fn call(function: &'static ScalarFunction, left: Expr, right: Expr) -> Expr {
+pub(crate) fn call(function: &'static ScalarFunction, left: Expr, right: Expr) -> Expr {
     Expr::Call { function, args: vec![left, right], data_type: function.result }
 }
 
-pub(super) fn eq(left: Expr, right: Expr) -> Expr {
+pub(crate) fn eq(left: Expr, right: Expr) -> Expr {
     call(&EQUAL, left, right)
 }
 
-pub(super) fn less(left: Expr, right: Expr) -> Expr {
+pub(crate) fn less(left: Expr, right: Expr) -> Expr {
     call(&LESS, left, right)
 }
 
-pub(super) fn add(left: Expr, right: Expr) -> Expr {
+pub(crate) fn add(left: Expr, right: Expr) -> Expr {
     call(&ADD, left, right)
 }
 
@@ -318,48 +318,48 @@ impl AggregateState for List {
     }
 }
 
-pub(super) static SUM: AggregateFunction = AggregateFunction {
+pub(crate) static SUM: AggregateFunction = AggregateFunction {
     name: "sum",
     args: &[DataType::INT4],
     result: DataType::INT8,
     state: || Box::new(Sum::default()),
 };
-pub(super) static LIST: AggregateFunction = AggregateFunction {
+pub(crate) static LIST: AggregateFunction = AggregateFunction {
     name: "list",
     args: &[DataType::INT4],
     result: DataType::TEXT,
     state: || Box::new(List::default()),
 };
 
-pub(super) fn aggregate(function: &'static AggregateFunction, arg: Expr) -> AggregateCall {
+pub(crate) fn aggregate(function: &'static AggregateFunction, arg: Expr) -> AggregateCall {
     let data_type = function.result;
     AggregateCall { function, args: vec![arg], distinct: false, filter: None, order_by: Vec::new(), data_type }
 }
 
-pub(super) fn values(rows: &[Row]) -> Plan {
+pub(crate) fn values(rows: &[Row]) -> Plan {
     let width = rows.first().map_or(0, Row::len);
     plan(Node::Constant { rows: Arc::new(rows.to_vec()) }, width)
 }
 
-pub(super) fn all_columns(table: &Table) -> ScanOutput {
+pub(crate) fn all_columns(table: &Table) -> ScanOutput {
     ScanOutput { columns: (0..table.columns.len()).collect(), with_key: false }
 }
 
-pub(super) fn seq_scan(table: &Arc<Table>, filter: Option<Expr>) -> Plan {
+pub(crate) fn seq_scan(table: &Arc<Table>, filter: Option<Expr>) -> Plan {
     plan(Node::SeqScan { table: Arc::clone(table), output: all_columns(table), filter }, table.columns.len())
 }
 
 /// The input of an UPDATE or DELETE.
-pub(super) fn target_scan(table: &Arc<Table>, filter: Option<Expr>) -> Plan {
+pub(crate) fn target_scan(table: &Arc<Table>, filter: Option<Expr>) -> Plan {
     let output = ScanOutput { with_key: true, ..all_columns(table) };
     plan(Node::SeqScan { table: Arc::clone(table), output, filter }, table.columns.len() + 1)
 }
 
-pub(super) fn range(equal: Vec<Expr>) -> IndexRange {
+pub(crate) fn range(equal: Vec<Expr>) -> IndexRange {
     IndexRange { equal, lower: None, upper: None }
 }
 
-pub(super) fn index_scan(table: &Arc<Table>, index: Option<usize>, range: IndexRange, backward: bool) -> Plan {
+pub(crate) fn index_scan(table: &Arc<Table>, index: Option<usize>, range: IndexRange, backward: bool) -> Plan {
     let index = index.map(|index| Arc::clone(&table.indexes[index]));
     let output = all_columns(table);
     plan(
@@ -368,11 +368,11 @@ pub(super) fn index_scan(table: &Arc<Table>, index: Option<usize>, range: IndexR
     )
 }
 
-pub(super) fn sort_key(expr: Expr) -> SortKey {
+pub(crate) fn sort_key(expr: Expr) -> SortKey {
     SortKey { expr, descending: false, nulls_first: false }
 }
 
-pub(super) fn insert(table: &Arc<Table>, input: Plan, returning: Option<Vec<Expr>>) -> Plan {
+pub(crate) fn insert(table: &Arc<Table>, input: Plan, returning: Option<Vec<Expr>>) -> Plan {
     let values = (0..table.columns.len()).map(col).collect();
     let width = returning.as_ref().map_or(0, Vec::len);
     let insert = crate::plan::Insert {
@@ -386,7 +386,7 @@ pub(super) fn insert(table: &Arc<Table>, input: Plan, returning: Option<Vec<Expr
     plan(Node::Insert(Box::new(insert)), width)
 }
 
-pub(super) fn update(
+pub(crate) fn update(
     table: &Arc<Table>,
     filter: Option<Expr>,
     assignments: Vec<(usize, Expr)>,
@@ -404,7 +404,7 @@ pub(super) fn update(
     plan(Node::Update(Box::new(update)), width)
 }
 
-pub(super) fn delete(table: &Arc<Table>, filter: Option<Expr>, returning: Option<Vec<Expr>>) -> Plan {
+pub(crate) fn delete(table: &Arc<Table>, filter: Option<Expr>, returning: Option<Vec<Expr>>) -> Plan {
     let width = returning.as_ref().map_or(0, Vec::len);
     let input = target_scan(table, filter.clone());
     plan(

@@ -1,6 +1,6 @@
 //! Operators over plans built by hand; the golden scripts test them from SQL.
 
-mod bed;
+pub(crate) mod bed;
 mod dml;
 mod joins;
 mod queries;
