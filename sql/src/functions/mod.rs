@@ -1,15 +1,15 @@
 //! Functions, operators and aggregates: their signatures, how calls are resolved, and what they do.
 
 mod aggregates;
-pub mod binary_string;
+mod binary_string;
 pub(crate) mod define;
 mod detached;
-pub mod math;
+mod math;
 mod operators;
 pub mod registry;
 mod resolve;
 mod series;
-pub mod string;
+mod string;
 mod string_format;
 
 use std::sync::Arc;

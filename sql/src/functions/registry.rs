@@ -12,6 +12,10 @@ static SCALARS: &[&[ScalarFunction]] = &[
     super::operators::text::OPERATORS,
     super::operators::datetime::OPERATORS,
     super::operators::other::OPERATORS,
+    super::binary_string::FUNCTIONS,
+    super::math::FLOAT_FUNCTIONS,
+    super::math::FUNCTIONS,
+    super::string::FUNCTIONS,
 ];
 
 static AGGREGATES: &[&[AggregateFunction]] = &[
