@@ -59,3 +59,7 @@ impl Upkeep {
         if key.is_empty() && value.is_empty() { Ok(row) } else { Err(DecodeError("bytes after an upkeep row")) }
     }
 }
+
+#[cfg(test)]
+#[path = "upkeep_tests.rs"]
+mod tests;

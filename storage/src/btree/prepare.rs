@@ -28,7 +28,7 @@ pub(super) struct Located {
 pub struct Prepared {
     pub(super) tree: TreeId,
     /// Every leaf to be touched, with the number of its first write.
-    pub(super) leaves: Vec<(usize, Located)>,
+    pub(super) leaves: SmallVec<[(usize, Located); 1]>,
     new_pages: usize,
 }
 
@@ -64,7 +64,7 @@ pub fn prepare<'w, W: PageWriter>(
 ) -> Result<Prepared, W::Error> {
     // Every batch may take page numbers.
     writer.latest(crate::meta::META_PAGE)?;
-    let mut prepared = Prepared { tree, leaves: Vec::new(), new_pages: 0 };
+    let mut prepared = Prepared { tree, leaves: SmallVec::new(), new_pages: 0 };
     let mut growth = Growth::default();
     let mut height = 0;
     for (number, (key, value)) in writes.into_iter().enumerate() {

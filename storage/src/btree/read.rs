@@ -81,6 +81,7 @@ pub(super) fn find_leaf<'r, R: PageReader>(reader: &'r R, tree: TreeId, key: &[u
     while !page.is_leaf() {
         let (child, level) = (page.child(page.child_slot(key)), page.level());
         page = reader.page(child)?;
+        page.prefetch();
         check_child(&page, tree, child, level)?;
     }
     Ok(page)

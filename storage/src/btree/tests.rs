@@ -264,3 +264,68 @@ fn a_page_that_is_not_in_memory_stops_a_change_before_its_first_record() {
     others.iter().for_each(|&page| pages.set_resident(page, false));
     pages.commit(|pages| write_sorted(pages, tree, borrowed(&writes))).expect("writes apply");
 }
+
+/// Keys that differ at their ends only make separators long and trees high: inner pages split, merge and
+/// disappear, with prefixes that come and go.
+#[test]
+fn high_trees_grow_and_shrink() {
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut below = |bound: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % bound
+    };
+    let mut pages = MemoryPages::new();
+    let tree = pages.create_tree().expect("room");
+    let mut model = Model::new();
+    let mut highest = 0;
+    for round in 0..120_u64 {
+        // Mostly inserts at first, mostly deletions at the end.
+        let writes: Writes = (0..40)
+            .map(|_| {
+                let group = below(25) as u8;
+                let filler = 200 + 90 * usize::from(group);
+                let key = [vec![group / 2; filler], below(60).to_be_bytes().to_vec()].concat();
+                let value = (below(120) > round).then(|| vec![group; below(400) as usize]);
+                (key, value)
+            })
+            .collect();
+        write(&mut pages, tree, &writes);
+        apply_to_model(&mut model, &writes);
+        if round % 20 == 19 {
+            check(&pages, tree, &model);
+        }
+        highest = highest.max(check_tree(&pages, tree).expect("readable").height);
+    }
+    assert!(highest >= 4, "height {highest}");
+    let deletions = model.keys().map(|key| (key.clone(), None)).collect();
+    write(&mut pages, tree, &deletions);
+    check(&pages, tree, &Model::new());
+    assert_eq!(check_tree(&pages, tree).expect("readable").pages, [tree.0]);
+}
+
+#[test]
+fn damage_is_reported_where_it_is() {
+    let mut pages = MemoryPages::new();
+    let tree = pages.create_tree().expect("room");
+    write(&mut pages, tree, &numbered(0..2000, 100));
+    let root = PageReader::page(&pages, tree.0).expect("there").clone();
+    let (second, third) = (root.child(1), root.child(2));
+    let to_third = third.0.to_le_bytes();
+    let op = crate::record::RedoOp::Update { slot: 1, value: &to_third, out_of_line: false };
+    pages.commit(|pages| pages.apply(tree.0, &op)).expect("applies");
+    let report = check_tree(&pages, tree).expect("readable");
+    let reasons: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+    assert!(reasons.iter().any(|reason| reason.contains("outside what the parent says")), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("reached twice")), "{reasons:?}");
+    let trees = [CATALOG_TREE, UPKEEP_TREE].map(|tree| check_tree(&pages, tree).expect("readable").pages);
+    let space = check_space(&pages, trees.into_iter().flatten().chain(report.pages)).expect("readable");
+    assert!(space.contains(&(third, "page is used twice")), "{space:?}");
+    assert!(space.contains(&(second, "page is lost: neither used nor free")), "{space:?}");
+    // A page of another tree is never taken for one of this.
+    let to_catalog = CATALOG_TREE.0.0.to_le_bytes();
+    let op = crate::record::RedoOp::Update { slot: 0, value: &to_catalog, out_of_line: false };
+    pages.commit(|pages| pages.apply(tree.0, &op)).expect("applies");
+    assert!(matches!(get(&pages, tree, &[0; 8]), Err(TreeError::Damaged { page, .. }) if page == CATALOG_TREE.0));
+}

@@ -19,25 +19,23 @@ pub fn apply_sorted<'w, W: PageWriter>(
     prepared: &Prepared,
     writes: impl IntoIterator<Item = (&'w [u8], Option<&'w [u8]>)>,
 ) -> Result<(), W::Error> {
-    let mut run = Run { writer, tree: prepared.tree, at: None, deleted: false };
+    let mut run = Run { writer, tree: prepared.tree, at: None, deleted: false, intact: true };
     let mut leaves = prepared.leaves.iter().peekable();
-    let mut intact = true;
     for (number, (key, value)) in writes.into_iter().enumerate() {
         if let Some((_, located)) = leaves.next_if(|&&(first, _)| first == number) {
+            run.leave_leaf()?;
             // What was located holds as long as the tree's shape does.
-            intact &= run.leave_leaf()?;
-            if intact {
+            if run.intact {
                 run.at = Some(located.clone());
             }
         }
-        let kept = match value {
+        run.find(key)?;
+        match value {
             Some(value) => run.put(key, value)?,
             None => run.delete(key)?,
-        };
-        intact &= kept;
+        }
     }
-    run.leave_leaf()?;
-    Ok(())
+    run.leave_leaf()
 }
 
 /// [`prepare`] and [`apply_sorted`] in one, for those whose pages are all in memory.
@@ -51,8 +49,7 @@ pub fn write_sorted<'w, W: PageWriter>(
     apply_sorted(writer, &prepared, writes)
 }
 
-/// A sorted run of writes in progress. Methods answer whether the tree's shape (everything above the
-/// leaves' rows) is as it was.
+/// A sorted run of writes in progress.
 struct Run<'a, W: PageWriter> {
     writer: &'a mut W,
     tree: TreeId,
@@ -60,27 +57,28 @@ struct Run<'a, W: PageWriter> {
     at: Option<Located>,
     /// A row of the leaf at hand was deleted: see to its fill when leaving it.
     deleted: bool,
+    /// The tree's shape (everything above the leaves' rows) is as it was when the run was prepared.
+    intact: bool,
 }
 
 impl<W: PageWriter> Run<'_, W> {
     /// Makes sure that the leaf at hand is the one of `key`.
-    fn find(&mut self, key: &[u8]) -> Result<bool, W::Error> {
-        let mut intact = true;
-        let covered = self.at.as_ref().is_some_and(|located| covers(self.writer, located, key));
+    fn find(&mut self, key: &[u8]) -> Result<(), W::Error> {
+        let covered = self.at.as_ref().is_some_and(|located| self.intact || covers(self.writer, located, key));
         if !covered {
-            intact = self.leave_leaf()?;
+            self.leave_leaf()?;
             self.at = Some(locate_leaf(self.writer, self.tree, key)?);
         }
-        Ok(intact)
+        Ok(())
     }
 
     /// Merges or frees the leaf at hand where deletions have left too little in it. Not done row by row, so
     /// that a run of deletions does not move rows that it is about to delete.
-    fn leave_leaf(&mut self) -> Result<bool, W::Error> {
-        let Some(located) = self.at.take().filter(|_| std::mem::take(&mut self.deleted)) else {
-            return Ok(true);
-        };
-        settle_leaf(self.writer, self.tree, located)
+    fn leave_leaf(&mut self) -> Result<(), W::Error> {
+        if let Some(located) = self.at.take().filter(|_| std::mem::take(&mut self.deleted)) {
+            self.intact &= settle_leaf(self.writer, self.tree, located)?;
+        }
+        Ok(())
     }
 
     fn leaf(&self) -> Result<(&Located, &Page), W::Error> {
@@ -88,14 +86,12 @@ impl<W: PageWriter> Run<'_, W> {
         Ok((located, self.writer.latest(located.leaf)?))
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<bool, W::Error> {
-        let mut intact = self.find(key)?;
-        if !is_inline(key, value) {
-            let reference = self.write_large(value)?.encode();
-            return Ok(self.put_stored(key, &reference, true)? && intact);
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), W::Error> {
+        if is_inline(key, value) {
+            return self.put_stored(key, value, false);
         }
-        intact &= self.put_stored(key, value, false)?;
-        Ok(intact)
+        let reference = self.write_large(value)?.encode();
+        self.put_stored(key, &reference, true)
     }
 
     fn write_large(&mut self, value: &[u8]) -> Result<OverflowRef, W::Error> {
@@ -107,7 +103,7 @@ impl<W: PageWriter> Run<'_, W> {
     }
 
     /// Puts a value as it is stored. The leaf at hand is the key's.
-    fn put_stored(&mut self, key: &[u8], value: &[u8], out_of_line: bool) -> Result<bool, W::Error> {
+    fn put_stored(&mut self, key: &[u8], value: &[u8], out_of_line: bool) -> Result<(), W::Error> {
         let (located, leaf) = self.leaf()?;
         let number = located.leaf;
         let slot = match leaf.search(key) {
@@ -134,31 +130,23 @@ impl<W: PageWriter> Run<'_, W> {
                     free_overflow(self.writer, self.tree, reference)?;
                 }
                 if fits {
-                    return Ok(true);
+                    return Ok(());
                 }
                 slot
             }
         };
         let located = self.at.as_mut().expect("a leaf was found");
-        let intact = insert_entry(
-            self.writer,
-            self.tree,
-            &mut located.path,
-            number,
-            slot,
-            NewEntry { key, value, out_of_line },
-        )?;
-        if !intact {
+        let new = NewEntry { key, value, out_of_line };
+        if !insert_entry(self.writer, self.tree, &mut located.path, number, slot, new)? {
             // A page that lost rows by deletion was split: both halves are full enough.
-            (self.at, self.deleted) = (None, false);
+            (self.at, self.deleted, self.intact) = (None, false, false);
         }
-        Ok(intact)
+        Ok(())
     }
 
-    fn delete(&mut self, key: &[u8]) -> Result<bool, W::Error> {
-        let intact = self.find(key)?;
+    fn delete(&mut self, key: &[u8]) -> Result<(), W::Error> {
         let (located, leaf) = self.leaf()?;
-        let Ok(slot) = leaf.search(key) else { return Ok(intact) };
+        let Ok(slot) = leaf.search(key) else { return Ok(()) };
         let (number, value) = (located.leaf, leaf.value(slot));
         let reference = match value {
             EntryValue::Overflow(reference) => Some(reference),
@@ -169,7 +157,7 @@ impl<W: PageWriter> Run<'_, W> {
             free_overflow(self.writer, self.tree, reference)?;
         }
         self.deleted = true;
-        Ok(intact)
+        Ok(())
     }
 }
 

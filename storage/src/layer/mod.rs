@@ -5,7 +5,7 @@
 //! image layer   every page that exists at LSN `end` among the pages first..=last  sorted by page
 //! ```
 //!
-//! Both are files of compressed blocks ([`format`]). A *run* is a set of layers of the same kind and LSN range whose
+//! Both are files of compressed blocks ([`mod@format`]). A *run* is a set of layers of the same kind and LSN range whose
 //! page ranges do not overlap; it is what one flush or one compaction writes. An image run covers the whole page
 //! space, so that a page it does not hold did not exist.
 

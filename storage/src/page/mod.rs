@@ -63,6 +63,10 @@ pub const FLAG_OVERFLOW: u8 = 1;
 /// Bytes after the header.
 pub const BODY_BYTES: usize = PAGE_SIZE_BYTES - HEADER_BYTES;
 
+/// How far [`Page::prefetch`] goes: the slots of a leaf of rows of 40 bytes.
+#[cfg(target_arch = "x86_64")]
+const PREFETCH_BYTES: usize = 2048;
+
 const CRC: usize = 0;
 const VERSION: usize = 4;
 const KIND: usize = 5;
@@ -157,6 +161,19 @@ impl Page {
     /// Makes this page all zero.
     pub fn clear(&mut self) {
         self.bytes.fill(0);
+    }
+
+    /// Tells the processor that the page is about to be searched, so that its header and slots come from
+    /// memory together and not one after another.
+    #[inline]
+    pub fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        for line in (0..PREFETCH_BYTES).step_by(64) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch reads nothing that the program sees and cannot fault; the address lies
+            // within the page.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.bytes.as_ptr().add(line).cast()) };
+        }
     }
 
     /// Takes over verified bytes: what a page server or a layer handed out. The page is unspecified but

@@ -69,6 +69,25 @@ fn head_of_slot(slot: &[u8; SLOT_BYTES]) -> u32 {
     (u64::from_le_bytes(*slot) >> 32) as u32
 }
 
+/// First slot whose head is `head` or above.
+///
+/// In a large page the first round looks at many slots that do not depend on each other, so that a cold
+/// page costs about two cache misses in a row here, where halving would cost one each time.
+#[inline]
+fn lower_bound(slots: &[[u8; SLOT_BYTES]], head: u32) -> usize {
+    const ROUND: usize = 16;
+    let below = |slot: &[u8; SLOT_BYTES]| head_of_slot(slot) < head;
+    if slots.len() < 2 * ROUND {
+        return slots.partition_point(below);
+    }
+    let step = slots.len() / ROUND;
+    let pivots = slots.chunks_exact(step).take(ROUND).skip(1);
+    let passed: usize = pivots.map(|chunk| usize::from(below(&chunk[0]))).sum();
+    let from = passed * step;
+    let to = if passed == ROUND - 1 { slots.len() } else { from + step };
+    from + slots[from..to].partition_point(below)
+}
+
 /// First four bytes as a number that orders like them.
 #[inline]
 pub(super) fn head_of(suffix: &[u8]) -> u32 {
@@ -138,7 +157,7 @@ impl Page {
         let slots = self.slots();
         let Some(slots) = slots.get(first..) else { return Err(0) };
         let head = head_of(suffix);
-        let low = slots.partition_point(|slot| head_of_slot(slot) < head);
+        let low = lower_bound(slots, head);
         if slots.get(low).is_none_or(|slot| head_of_slot(slot) != head) {
             return Err(first + low);
         }
