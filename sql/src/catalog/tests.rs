@@ -165,6 +165,7 @@ pub(super) fn describe(session: &Session, name: &str) -> String {
 }
 
 mod objects;
+mod roles;
 mod sequences;
 mod system;
 mod tables;

@@ -102,6 +102,12 @@ fn parse_tokens(mut tokens: Vec<TokenWithSpan>, text: &str) -> Result<Statement>
     if let Some(statement) = rewrite::whole_statement(&tokens)? {
         return Ok(statement);
     }
+    if let (Some(first), Some(last)) = (tokens.first(), tokens.last()) {
+        let own = &text[byte_offset(text, first.span.start)..byte_offset(text, last.span.end)];
+        if let Some(statement) = crate::catalog::ddl::syntax::carrier(own) {
+            return Ok(statement);
+        }
+    }
     let notes = rewrite::rewrite(&mut tokens);
     let dialect = PostgreSqlDialect {};
     let mut parser =

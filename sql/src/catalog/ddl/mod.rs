@@ -5,17 +5,25 @@
 //! the transaction and [`CatalogChanges`] as they were before. Locks come first: names and tables are locked,
 //! then the catalog is read again, then things are decided.
 
+mod alter_relation;
 mod build;
+mod comment;
 mod constraint;
 mod create_table;
+mod database;
 mod drop;
 mod expression;
 mod index;
 mod options;
+mod privilege;
+mod role;
 mod schema;
+pub mod scram;
 mod sequence;
 mod sorter;
+pub mod syntax;
 mod truncate;
+mod view;
 mod work;
 
 use std::path::Path;
@@ -25,6 +33,7 @@ use parking_lot::Mutex;
 use sqlparser::ast::Statement;
 
 pub(super) use self::expression::{mentions_column, sequences_of};
+use self::syntax::Words;
 use self::work::Work;
 use super::{CatalogChanges, CatalogManager, Oid};
 use crate::error::{Result, SqlError, SqlState};
@@ -72,36 +81,38 @@ pub struct Notice {
 
 /// Whether [`execute`] takes the statement.
 pub fn is_ddl(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::CreateTable(_)
-            | Statement::AlterTable(_)
-            | Statement::Drop { .. }
-            | Statement::CreateIndex(_)
-            | Statement::AlterIndex { .. }
-            | Statement::CreateSchema { .. }
-            | Statement::AlterSchema(_)
-            | Statement::CreateDatabase { .. }
-            | Statement::CreateSequence { .. }
-            | Statement::CreateView(_)
-            | Statement::AlterView { .. }
-            | Statement::CreateRole(_)
-            | Statement::AlterRole { .. }
-            | Statement::CreateUser(_)
-            | Statement::AlterUser(_)
-            | Statement::Grant(_)
-            | Statement::Revoke(_)
-            | Statement::Comment { .. }
-            | Statement::Truncate(_)
-            | Statement::Analyze(_)
-    )
+    syntax::carried(statement).is_some()
+        || matches!(
+            statement,
+            Statement::CreateTable(_)
+                | Statement::AlterTable(_)
+                | Statement::Drop { .. }
+                | Statement::CreateIndex(_)
+                | Statement::AlterIndex { .. }
+                | Statement::CreateSchema { .. }
+                | Statement::AlterSchema(_)
+                | Statement::CreateDatabase { .. }
+                | Statement::CreateSequence { .. }
+                | Statement::CreateView(_)
+                | Statement::AlterView { .. }
+                | Statement::CreateRole(_)
+                | Statement::AlterRole { .. }
+                | Statement::CreateUser(_)
+                | Statement::AlterUser(_)
+                | Statement::Grant(_)
+                | Statement::Revoke(_)
+                | Statement::Comment { .. }
+                | Statement::Truncate(_)
+                | Statement::Analyze(_)
+        )
 }
 
 /// Runs a DDL statement.
 pub fn execute(statement: &Statement, context: &DdlContext<'_>) -> Result<CommandTag> {
     let transaction = context.transaction;
     if transaction.options().read_only {
-        let command = statement.to_string().split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase();
+        let text = syntax::carried(statement).map_or_else(|| statement.to_string(), str::to_owned);
+        let command = syntax::head(&text);
         let message = format!("cannot execute {command} in a read-only transaction");
         return Err(SqlError::new(SqlState::READ_ONLY_SQL_TRANSACTION, message));
     }
@@ -120,20 +131,49 @@ pub fn execute(statement: &Statement, context: &DdlContext<'_>) -> Result<Comman
     result
 }
 
+/// The statements that travel in a carrying node.
+fn dispatch_carried(text: &str, work: &mut Work<'_>) -> Result<CommandTag> {
+    let words = &mut Words::new(text)?;
+    let verb = words.name()?;
+    if matches!(verb.as_str(), "grant" | "revoke") {
+        return privilege::execute(work, words, verb == "grant");
+    }
+    let kind = words.name()?;
+    match (verb.as_str(), kind.as_str()) {
+        ("create", "role" | "group") => role::create(work, words, false),
+        ("create", "user") => role::create(work, words, true),
+        ("alter", "role" | "user" | "group") => role::alter(work, words),
+        ("drop", "role" | "user" | "group") => role::drop(work, words),
+        ("create", "database") => database::create(work, words),
+        ("alter", "database") => database::alter(work, words),
+        ("drop", "database") => database::drop(work, words),
+        ("create", "sequence") => sequence::create(work, words),
+        ("alter", "table" | "view" | "index" | "sequence") => alter_relation::alter(work, words, &kind),
+        ("comment", "on") => {
+            words.expect(&["constraint"])?;
+            comment::on_constraint(work, words)
+        }
+        _ => Err(words.error()),
+    }
+}
+
 fn dispatch(statement: &Statement, work: &mut Work<'_>) -> Result<CommandTag> {
+    if let Some(text) = syntax::carried(statement) {
+        return dispatch_carried(text, work);
+    }
     match statement {
         Statement::CreateTable(create) => create_table::create(work, create),
         Statement::Drop { object_type, names, if_exists, cascade, .. } => {
             drop::drop(work, *object_type, names, *if_exists, *cascade)
         }
-        Statement::CreateSequence { temporary: false, if_not_exists, name, data_type, sequence_options, owned_by } => {
-            let spec = sequence::SequenceSpec::new(data_type.as_ref(), sequence_options)?;
-            sequence::create(work, name, *if_not_exists, &spec, owned_by.as_ref())
-        }
         Statement::CreateIndex(create) => index::create(work, create),
+        Statement::CreateView(create) => view::create(work, create),
         Statement::Truncate(statement) => truncate::truncate(work, statement),
         Statement::CreateSchema { schema_name, if_not_exists, .. } => schema::create(work, schema_name, *if_not_exists),
         Statement::AlterSchema(statement) => schema::alter(work, statement),
+        Statement::Comment { object_type, object_name, comment, .. } => {
+            comment::comment(work, *object_type, object_name, comment.as_deref())
+        }
         other => Err(SqlError::unsupported(format!("statement {other}"))),
     }
 }

@@ -3,10 +3,12 @@
 use sqlparser::ast::{DataType as TypeName, Expr, ObjectName, SequenceOptions, UnaryOperator, Value};
 
 use super::CommandTag;
+use super::syntax::Words;
 use super::work::{QualifiedName, Work, duplicate_relation, name_parts, qualified};
 use crate::catalog::object::Object;
-use crate::catalog::{Oid, Relation, Sequence};
+use crate::catalog::{Oid, Relation, Sequence, SequencePosition};
 use crate::error::{Result, SqlError, SqlState};
+use crate::store::TableLockMode;
 use crate::types::{BaseType, DataType};
 
 /// Options of CREATE and ALTER SEQUENCE; what is `None` was not given.
@@ -196,17 +198,61 @@ impl Work<'_> {
     }
 }
 
+/// Options in any order, as Postgres takes them, and what only ALTER has.
+#[derive(Default)]
+struct Clauses {
+    spec: SequenceSpec,
+    owned_by: Option<ObjectName>,
+    /// RESTART, with a value or from the start.
+    restart: Option<Option<i64>>,
+}
+
+fn clauses(words: &mut Words, altering: bool) -> Result<Clauses> {
+    let mut found = Clauses::default();
+    let spec = &mut found.spec;
+    while !words.is_end() {
+        if words.take(&["as"]) {
+            let name = words.name()?;
+            spec.data_type = Some(sequence_type(DataType::from_name(&name)?)?);
+        } else if words.take(&["increment"]) {
+            words.take(&["by"]);
+            spec.increment = Some(words.integer()?);
+        } else if words.take(&["no", "minvalue"]) {
+            spec.min = Some(None);
+        } else if words.take(&["no", "maxvalue"]) {
+            spec.max = Some(None);
+        } else if words.take(&["no", "cycle"]) {
+            spec.cycle = Some(false);
+        } else if words.take(&["minvalue"]) {
+            spec.min = Some(Some(words.integer()?));
+        } else if words.take(&["maxvalue"]) {
+            spec.max = Some(Some(words.integer()?));
+        } else if words.take(&["cycle"]) {
+            spec.cycle = Some(true);
+        } else if words.take(&["cache"]) {
+            spec.cache = Some(words.integer()?);
+        } else if words.take(&["start"]) {
+            words.take(&["with"]);
+            spec.start = Some(words.integer()?);
+        } else if words.take(&["owned", "by"]) {
+            found.owned_by = Some(words.qualified()?);
+        } else if altering && words.take(&["restart"]) {
+            let given = words.take(&["with"]) || words.peeks_number();
+            found.restart = Some(if given { Some(words.integer()?) } else { None });
+        } else {
+            return Err(words.error());
+        }
+    }
+    Ok(found)
+}
+
 /// CREATE SEQUENCE.
-pub(super) fn create(
-    work: &mut Work<'_>,
-    name: &ObjectName,
-    if_not_exists: bool,
-    spec: &SequenceSpec,
-    owned_by: Option<&ObjectName>,
-) -> Result<CommandTag> {
+pub(super) fn create(work: &mut Work<'_>, words: &mut Words) -> Result<CommandTag> {
     let tag = CommandTag("CREATE SEQUENCE".into());
-    let name = qualified(name, work)?;
-    let sequence = define(None, spec)?;
+    let if_not_exists = words.take(&["if", "not", "exists"]);
+    let name = qualified(&words.qualified()?, work)?;
+    let Clauses { spec, owned_by, .. } = clauses(words, false)?;
+    let sequence = define(None, &spec)?;
     let schema = work.creation_schema(&name)?;
     work.lock_name(schema, &name.name)?;
     if work.catalog.relation_in(schema, &name.name).is_some() {
@@ -217,7 +263,74 @@ pub(super) fn create(
         }
         return Err(duplicate_relation(&name.name));
     }
-    let owned_by = owned_by.map(|name| work.resolve_owned_by(name)).transpose()?.flatten();
+    let owned_by = owned_by.map(|name| work.resolve_owned_by(&name)).transpose()?.flatten();
     work.create_sequence(schema, name.name, Sequence { owned_by, ..sequence })?;
     Ok(tag)
+}
+
+/// ALTER SEQUENCE; RENAME, OWNER TO and SET SCHEMA are every relation's.
+pub(super) fn alter(work: &mut Work<'_>, name: &QualifiedName, words: &mut Words) -> Result<()> {
+    let sequence = work.lock_sequence(name)?;
+    let clauses = clauses(words, true)?;
+    if let Some((oid, at)) = sequence.owned_by
+        && sequence.identity
+        && clauses.owned_by.is_some()
+    {
+        let table = work.catalog.table(oid).map_or("", |table| &table.name);
+        let message = "cannot change ownership of identity sequence";
+        let detail = format!("Sequence \"{}\" is linked to table \"{table}\" (column {}).", sequence.name, at + 1);
+        return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message).with_detail(detail));
+    }
+    work.redefine_sequence(&sequence, &clauses.spec, clauses.restart)?;
+    if let Some(owner) = clauses.owned_by {
+        let owned_by = work.resolve_owned_by(&owner)?;
+        let changed = work.catalog.sequence(sequence.oid).map(|found| Sequence { owned_by, ..Sequence::clone(found) });
+        changed.map_or(Ok(()), |changed| work.put(Object::Sequence(changed)))?;
+    }
+    Ok(())
+}
+
+impl Work<'_> {
+    fn lock_sequence(&mut self, name: &QualifiedName) -> Result<std::sync::Arc<Sequence>> {
+        match self.lock_relation(name, TableLockMode::ShareRowExclusive)? {
+            Some(Relation::Sequence(sequence)) => {
+                self.require_owner(sequence.owner, "sequence", &sequence.name)?;
+                Ok(sequence)
+            }
+            Some(other) => {
+                let message = format!("\"{}\" is not a sequence", other.name());
+                Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, message))
+            }
+            None => Err(super::work::undefined_relation(name)),
+        }
+    }
+
+    /// Applies options to a sequence. Its position goes on where it stands, or at `restart`; either way under
+    /// a new state, so that values that other sessions have cached by the old definition are not given out.
+    pub fn redefine_sequence(
+        &mut self,
+        sequence: &Sequence,
+        spec: &SequenceSpec,
+        restart: Option<Option<i64>>,
+    ) -> Result<()> {
+        let changed = define(Some(sequence), spec)?;
+        let store = self.context.manager.store();
+        let standing = self.context.manager.sequences().position(&**store, self.catalog.counters(), sequence)?;
+        let position = match restart {
+            Some(value) => SequencePosition { last_value: value.unwrap_or(changed.start), is_called: false },
+            // Not yet used: the new start counts.
+            None if !standing.is_called && spec.start.is_some() => {
+                SequencePosition { last_value: changed.start, is_called: false }
+            }
+            None => standing,
+        };
+        let (value, min, max) = (position.last_value, changed.min, changed.max);
+        if value < min || value > max {
+            let (word, bound, limit) =
+                if value < min { ("less", "MINVALUE", min) } else { ("greater", "MAXVALUE", max) };
+            let message = format!("RESTART value ({value}) cannot be {word} than {bound} ({limit})");
+            return Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message));
+        }
+        self.move_sequence(&changed, position)
+    }
 }

@@ -7,7 +7,7 @@ use sqlparser::ast::{Truncate, TruncateIdentityOption};
 use super::CommandTag;
 use super::work::{Work, qualified, system_relation, undefined_relation};
 use crate::catalog::object::Object;
-use crate::catalog::{Index, Privilege, Relation, Sequence, Table};
+use crate::catalog::{Index, Privilege, Relation, Sequence, SequencePosition, Table};
 use crate::error::{Result, SqlError, SqlState};
 use crate::store::TableLockMode;
 
@@ -58,15 +58,19 @@ impl Work<'_> {
         Ok(table)
     }
 
-    /// Lets a sequence begin anew at `value`, if the transaction commits: the position moves to another row.
+    /// Lets a sequence begin anew at `value`, if the transaction commits.
     pub fn restart_sequence(&mut self, sequence: &Sequence, value: i64) -> Result<()> {
+        self.move_sequence(sequence, SequencePosition { last_value: value, is_called: false })
+    }
+
+    /// Lets a sequence go on from a position, if the transaction commits: the position moves to another row.
+    pub fn move_sequence(&mut self, sequence: &Sequence, position: SequencePosition) -> Result<()> {
         let state = u64::from(self.allocate_oid()?);
-        let restarted = Sequence { state, ..sequence.clone() };
-        let position = crate::catalog::SequencePosition { last_value: value, is_called: false };
+        let moved = Sequence { state, ..sequence.clone() };
         let store = self.context.manager.store();
-        self.context.manager.sequences().prepare(&**store, self.catalog.counters(), &restarted, position)?;
+        self.context.manager.sequences().prepare(&**store, self.catalog.counters(), &moved, position)?;
         let key = crate::catalog::sequence::key(sequence);
         self.context.transaction.delete(self.catalog.counters(), &key)?;
-        self.put(Object::Sequence(restarted))
+        self.put(Object::Sequence(moved))
     }
 }

@@ -103,14 +103,21 @@ impl<'a> Work<'a> {
         self.context.transaction.begin_statement_at_newest()
     }
 
-    /// Writes an object.
+    /// Writes an object of the session's database.
     pub fn put(&mut self, object: Object) -> Result<()> {
-        let key = object.key(self.context.database).encode();
+        self.put_in(self.context.database, object)
+    }
+
+    /// Writes an object of any database.
+    pub fn put_in(&mut self, database: Oid, object: Object) -> Result<()> {
+        let key = object.key(database).encode();
         let value = object.encode()?;
         let tree = self.context.manager.store().catalog_tree();
         self.context.transaction.put(tree, &key, value.clone())?;
         self.context.changes.lock().push(key, Some(value));
-        Arc::make_mut(&mut self.catalog).insert(object);
+        if database == self.context.database {
+            Arc::make_mut(&mut self.catalog).insert(object);
+        }
         Ok(())
     }
 
@@ -133,7 +140,9 @@ impl<'a> Work<'a> {
         let tree = self.context.manager.store().catalog_tree();
         self.context.transaction.delete(tree, &bytes)?;
         self.context.changes.lock().push(bytes, None);
-        Arc::make_mut(&mut self.catalog).remove(key);
+        if key.database == 0 || key.database == self.context.database {
+            Arc::make_mut(&mut self.catalog).remove(key);
+        }
         Ok(())
     }
 
