@@ -96,12 +96,33 @@ fn stage(destination: &FsPath, payload: &PutPayload) -> std::io::Result<(File, P
     }
 }
 
+/// Removes what was being staged when a process died. Where another process lives, its write fails and is repeated.
+fn remove_staged(directory: &FsPath) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_staged(&entry.path())?;
+            continue;
+        }
+        let name = entry.file_name();
+        let suffix = name.to_str().and_then(|name| name.rsplit_once('#')).map_or("", |(_, suffix)| suffix);
+        if !suffix.is_empty() && suffix.bytes().all(|byte| byte.is_ascii_digit()) {
+            match std::fs::remove_file(entry.path()) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                outcome => outcome?,
+            }
+        }
+    }
+    Ok(())
+}
+
 impl DurableLocal {
-    /// Opens a directory, creating it if missing.
+    /// Opens a directory, creating it if missing, and removes what writers that died left half done.
     pub fn open(root: &FsPath) -> Result<DurableLocal> {
         let directories = Arc::new(Mutex::new(HashSet::new()));
         create_directories(root, &directories).map_err(failed)?;
         let root = root.canonicalize().map_err(failed)?;
+        remove_staged(&root).map_err(failed)?;
         let files = Arc::new(LocalFileSystem::new_with_prefix(&root)?);
         Ok(DurableLocal { files, root, directories })
     }

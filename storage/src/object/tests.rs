@@ -63,6 +63,18 @@ fn urls() {
     assert!(ObjectStore::open("memory://", RetryPolicy::none()).is_ok());
 }
 
+#[tokio::test]
+async fn half_written_files_are_removed() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let store = local(&directory);
+    store.put("a/b/kept", Bytes::from_static(b"1")).await.expect("put");
+    let staged = directory.path().join("a/b/cut#123");
+    std::fs::write(&staged, b"half").expect("write");
+    let store = local(&directory);
+    assert!(!staged.exists(), "a staged file outlives its writer");
+    assert_eq!(store.list("a").await, Ok(vec!["a/b/kept".to_owned()]));
+}
+
 /// Several writers append to one list. What was acknowledged is in it, once; what was denied is not.
 async fn check_appending(open: impl Fn(u64) -> ObjectStore, writers: u64, rounds: u64) {
     let tasks = (0..writers).map(|writer| {
