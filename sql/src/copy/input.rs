@@ -192,9 +192,9 @@ impl Sink {
                 return Err(self.in_line(bad_format("extra data after last expected column"), line));
             }
         }
-        self.fields.clear();
-        for position in 0..self.columns.len() {
-            let column = &self.columns[position];
+        let mut values = std::mem::take(&mut self.fields);
+        values.clear();
+        for (position, column) in self.columns.iter().enumerate() {
             let Some(field) = fields.get_mut(position) else {
                 let message = format!("missing data for column \"{}\"", column.name);
                 return Err(self.in_line(bad_format(message), line));
@@ -207,8 +207,9 @@ impl Sink {
                 }
             }
             let value = self.parse_field(column, field.as_ref())?;
-            self.fields.push(value);
+            values.push(value);
         }
+        self.fields = values;
         self.was_quoted = was_quoted;
         self.insert().map_err(|error| self.in_line(error, line))
     }

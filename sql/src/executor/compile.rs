@@ -287,6 +287,7 @@ impl Compiler {
                 let conflict = insert.on_conflict.as_ref().map(|action| self.conflict(&access, action)).transpose()?;
                 Arc::new(InsertCode {
                     access,
+                    many: !matches!(insert.input.node, plan::Node::Values { .. }),
                     input: self.boxed(&insert.input)?,
                     values: self.exprs(&insert.values)?,
                     checks: self.checks(&insert.checks)?,

@@ -83,10 +83,7 @@ impl Prepared {
     /// Compiles a plan.
     pub fn new(plan: Arc<Plan>) -> Result<Self> {
         let (root, shape) = compile::compile(&plan)?;
-        let modifies = matches!(
-            plan.node,
-            crate::plan::Node::Insert(_) | crate::plan::Node::Update(_) | crate::plan::Node::Delete(_)
-        );
+        let modifies = modifies(&plan);
         Ok(Self { plan, root, shape, modifies })
     }
 
@@ -96,12 +93,20 @@ impl Prepared {
     }
 }
 
+/// Whether the statement itself is an INSERT, UPDATE or DELETE.
+fn modifies(plan: &Plan) -> bool {
+    match &plan.node {
+        crate::plan::Node::With { input, .. } => modifies(input),
+        node => {
+            matches!(node, crate::plan::Node::Insert(_) | crate::plan::Node::Update(_) | crate::plan::Node::Delete(_))
+        }
+    }
+}
+
 /// One run of a plan.
 pub struct Execution {
     context: Context,
     root: Box<dyn Operator>,
-    /// Rows given by `next`.
-    rows_returned: u64,
     modifies: bool,
     _prepared: Arc<Prepared>,
 }
@@ -115,28 +120,29 @@ impl Execution {
     fn open_with(prepared: Arc<Prepared>, context: ExecContext, instrumented: bool) -> Result<Self> {
         let context = Context::new(context, &prepared.shape, instrumented);
         let root = prepared.root.open(&context);
-        Ok(Self { context, root, rows_returned: 0, modifies: prepared.modifies, _prepared: prepared })
+        Ok(Self { context, root, modifies: prepared.modifies, _prepared: prepared })
     }
 
     /// Puts the next row into `row` (whatever it held is replaced); false at the end. INSERT, UPDATE and
     /// DELETE without RETURNING do all their work in the first call, which gives false. After an error the
     /// execution must be dropped and its statement discarded.
     pub fn next(&mut self, row: &mut Row) -> Result<bool> {
-        let more = self.root.next(&self.context, row)?;
-        self.rows_returned += u64::from(more);
-        Ok(more)
+        self.root.next(&self.context, row)
     }
 
-    /// Rows inserted, updated or deleted by the statement's main operator; for others the rows given so far.
-    pub fn rows_affected(&self) -> u64 {
-        if self.modifies { self.context.rows_affected.get() } else { self.rows_returned }
+    /// Rows inserted, updated or deleted by the statement's main operator; `None` when that changes nothing.
+    pub fn rows_affected(&self) -> Option<u64> {
+        self.modifies.then(|| self.context.rows_affected.get())
     }
 
-    /// Runs to the end, dropping all rows.
+    /// Runs to the end, dropping all rows; answers their number, or that of the rows changed.
     pub fn run(&mut self) -> Result<u64> {
         let mut row = Row::new();
-        while self.next(&mut row)? {}
-        Ok(self.rows_affected())
+        let mut rows = 0;
+        while self.next(&mut row)? {
+            rows += 1;
+        }
+        Ok(self.rows_affected().unwrap_or(rows))
     }
 }
 

@@ -114,8 +114,12 @@ pub struct AggregateFunction {
 pub trait AggregateState: Send {
     /// Takes one row's arguments, NULLs included.
     fn update(&mut self, context: &EvalContext, args: &[Datum]) -> Result<()>;
-    /// The result; the state is not used afterwards.
+    /// The result. The state is not used afterwards, unless it is [`AggregateState::resumable`].
     fn finish(&mut self, context: &EvalContext) -> Result<Datum>;
+    /// Whether more rows may be taken after `finish`: window frames that only grow are then folded once.
+    fn resumable(&self) -> bool {
+        false
+    }
     /// Rough bytes held, for the memory limit.
     fn memory_bytes(&self) -> usize {
         64

@@ -37,6 +37,13 @@ pub(super) enum CallState {
     Ordered(Vec<Row>),
 }
 
+impl CallState {
+    /// Whether rows may be added after a result has been taken.
+    pub(super) fn resumable(&self) -> bool {
+        matches!(self, CallState::Plain(state) if state.resumable())
+    }
+}
+
 impl AggregateFunctionCode {
     pub(super) fn state(&self) -> CallState {
         if self.order.is_some() {
@@ -82,9 +89,10 @@ impl AggregateFunctionCode {
         }
     }
 
-    pub(super) fn finish(&self, state: CallState, cx: &Context) -> Result<Datum> {
+    /// The result of a state; it goes on only if it is [`CallState::resumable`].
+    pub(super) fn result(&self, state: &mut CallState, cx: &Context) -> Result<Datum> {
         let mut plain = match state {
-            CallState::Plain(mut state) => return state.finish(cx.eval()),
+            CallState::Plain(state) => return state.finish(cx.eval()),
             CallState::Distinct(seen) => {
                 // In order of the arguments, as Postgres' sort gives them.
                 let mut rows: Vec<&Row> = (0..seen.len()).map(|number| seen.row(number)).collect();
@@ -96,7 +104,8 @@ impl AggregateFunctionCode {
                 }
                 plain
             }
-            CallState::Ordered(mut rows) => {
+            CallState::Ordered(rows) => {
+                let mut rows = std::mem::take(rows);
                 let (order, _) = self.order.as_ref().expect("an ordered state has an order");
                 rows.sort_by(|a, b| order.compare(a, b));
                 let mut plain = (self.function.state)();
@@ -200,8 +209,8 @@ impl Operator for Aggregate {
         let Some((key, states)) = self.groups.as_mut().expect("folded above").next() else { return Ok(false) };
         cx.poll()?;
         *out = key;
-        for (call, state) in self.code.calls.iter().zip(states) {
-            out.push(call.finish(state, cx)?);
+        for (call, mut state) in self.code.calls.iter().zip(states) {
+            out.push(call.result(&mut state, cx)?);
         }
         Ok(true)
     }

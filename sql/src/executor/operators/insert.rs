@@ -9,7 +9,7 @@ use super::{Factory, Node, Operator, eval_into, passes};
 use crate::error::{Result, SqlError, SqlState};
 use crate::executor::{Code, Context};
 use crate::store::{LockedRow, RowLockMode, WaitPolicy};
-use crate::table::{TableAccess, UniqueKey};
+use crate::table::{TableAccess, TableLoader, UniqueKey};
 use crate::types::Row;
 
 pub(crate) struct InsertCode {
@@ -19,6 +19,8 @@ pub(crate) struct InsertCode {
     pub(crate) checks: Vec<(String, Code)>,
     pub(crate) conflict: Option<ConflictAction>,
     pub(crate) returning: Option<Vec<Code>>,
+    /// The source may give many rows: a table new to the transaction is loaded in bulk.
+    pub(crate) many: bool,
     /// The statement itself, not a query of its WITH: its rows count.
     pub(crate) main: bool,
 }
@@ -63,6 +65,12 @@ impl Insert {
         let code = &*self.code;
         let table = code.access.table();
         let (mut source, mut row) = (Row::new(), Row::new());
+        let mut loader = if code.many && code.conflict.is_none() {
+            let (limit, directory) = (cx.exec().work_mem_bytes, cx.temporary_directory());
+            TableLoader::begin(&code.access, cx.transaction(), limit, directory)
+        } else {
+            None
+        };
         while self.input.next(cx, &mut source)? {
             cx.poll()?;
             eval_into(&code.values, &source, cx, &mut row)?;
@@ -78,10 +86,13 @@ impl Insert {
                 }
                 continue;
             }
-            code.access.insert(cx.write_context(), &row)?;
+            match &mut loader {
+                Some(loader) => loader.push(cx.write_context(), &row)?,
+                None => _ = code.access.insert(cx.write_context(), &row)?,
+            }
             self.changes.add(code.returning.as_deref(), &row, cx)?;
         }
-        Ok(())
+        loader.map_or(Ok(()), |loader| loader.finish(cx.write_context()))
     }
 }
 

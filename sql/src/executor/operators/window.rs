@@ -259,25 +259,29 @@ impl<'a> Partition<'a> {
         }
     }
 
-    /// Frames that only grow are folded once; others are folded anew for each row.
+    /// Frames that only grow at their end are folded once where the aggregate allows it, others anew for each row.
     fn aggregate(&self, call: &AggregateFunctionCode, cx: &Context) -> Result<Vec<Datum>> {
         let (mut args, mut memory) = (Row::new(), cx.reservation());
         let mut values: Vec<Datum> = Vec::with_capacity(self.rows.len());
-        let mut last_frame = None;
+        let mut state = call.state();
+        let mut folded = (0, 0);
         for number in 0..self.rows.len() {
-            let frame = self.frame(number);
-            if last_frame == Some(frame) {
-                let value = values.last().cloned().unwrap_or_default();
+            let (first, end) = self.frame(number);
+            if number > 0 && folded == (first, end) {
+                let value = values[number - 1].clone();
                 values.push(value);
                 continue;
             }
-            last_frame = Some(frame);
-            let mut state = call.state();
-            for member in frame.0..frame.1 {
+            if folded.0 != first || folded.1 > end || !(state.resumable() || folded.1 == first) {
+                state = call.state();
+                folded = (first, first);
+            }
+            for member in folded.1..end {
                 cx.poll()?;
                 call.update(&mut state, self.row(member), cx, &mut args, &mut memory)?;
             }
-            values.push(call.finish(state, cx)?);
+            folded = (first, end);
+            values.push(call.result(&mut state, cx)?);
         }
         Ok(values)
     }

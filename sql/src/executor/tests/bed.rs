@@ -149,7 +149,8 @@ impl Bed {
             while execution.next(&mut row)? {
                 rows.push(std::mem::take(&mut row));
             }
-            Ok((rows, execution.rows_affected()))
+            let affected = execution.rows_affected().unwrap_or(rows.len() as u64);
+            Ok((rows, affected))
         })();
         let outcome = if result.is_ok() { StatementOutcome::Keep } else { StatementOutcome::Discard };
         transaction.end_statement(outcome);
@@ -301,6 +302,9 @@ impl AggregateState for Sum {
     }
     fn finish(&mut self, _: &EvalContext) -> Result<Datum> {
         Ok(self.0.map_or(Datum::Null, Datum::Int8))
+    }
+    fn resumable(&self) -> bool {
+        true
     }
 }
 

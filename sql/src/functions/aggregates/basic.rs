@@ -25,6 +25,10 @@ impl AggregateState for Count {
     fn finish(&mut self, _: &EvalContext) -> Result<Datum> {
         Ok(Datum::Int8(self.0))
     }
+
+    fn resumable(&self) -> bool {
+        true
+    }
 }
 
 /// Sum and count of integers, exact: the sum of 2^63 values of 64 bits fits into 128.
@@ -62,6 +66,10 @@ macro_rules! integer_states {
                 }
                 $result
             }
+
+            fn resumable(&self) -> bool {
+                true
+            }
         })*
     };
 }
@@ -98,11 +106,15 @@ impl AggregateState for Numerics {
     }
 
     fn finish(&mut self, _: &EvalContext) -> Result<Datum> {
-        match self.sum.take() {
+        match self.sum.clone() {
             None => Ok(Datum::Null),
             Some(sum) if self.average => sum.div(&Numeric::from(self.count)).map(Datum::Numeric),
             Some(sum) => Ok(Datum::Numeric(sum)),
         }
+    }
+
+    fn resumable(&self) -> bool {
+        true
     }
 }
 
@@ -143,6 +155,10 @@ impl AggregateState for Floats {
             (count, _, true) => Datum::Float8(self.sum / count as f64),
             (..) => Datum::Float8(self.sum),
         })
+    }
+
+    fn resumable(&self) -> bool {
+        true
     }
 }
 
@@ -185,6 +201,10 @@ impl AggregateState for Intervals {
             Some(sum) => Ok(Datum::Interval(Arc::new(sum))),
         }
     }
+
+    fn resumable(&self) -> bool {
+        true
+    }
 }
 
 /// min (`wanted` is Less) and max (Greater).
@@ -203,7 +223,11 @@ impl AggregateState for Extreme {
     }
 
     fn finish(&mut self, _: &EvalContext) -> Result<Datum> {
-        Ok(std::mem::take(&mut self.best))
+        Ok(self.best.clone())
+    }
+
+    fn resumable(&self) -> bool {
+        true
     }
 
     fn memory_bytes(&self) -> usize {
@@ -231,7 +255,11 @@ impl AggregateState for Fold {
     }
 
     fn finish(&mut self, _: &EvalContext) -> Result<Datum> {
-        Ok(std::mem::take(&mut self.so_far))
+        Ok(self.so_far.clone())
+    }
+
+    fn resumable(&self) -> bool {
+        true
     }
 }
 
