@@ -329,3 +329,31 @@ fn damage_is_reported_where_it_is() {
     pages.commit(|pages| pages.apply(tree.0, &op)).expect("applies");
     assert!(matches!(get(&pages, tree, &[0; 8]), Err(TreeError::Damaged { page, .. }) if page == CATALOG_TREE.0));
 }
+
+#[test]
+fn reclaiming_needs_leaves_only_for_values_out_of_line() {
+    for value_bytes in [300, 5000] {
+        let mut pages = MemoryPages::new();
+        let tree = pages.create_tree().expect("room");
+        write(&mut pages, tree, &numbered(0..3000, value_bytes));
+        let leaves: Vec<PageNo> =
+            pages.iter().filter(|(page, content)| content.is_leaf() && page.0 > 2).map(|(page, _)| page).collect();
+        leaves.iter().for_each(|&page| pages.set_resident(page, false));
+        let mut fetched = 0;
+        loop {
+            let log_bytes = pages.log.len();
+            match pages.commit(|pages| reclaim_step(pages, tree, 50)) {
+                Ok(Reclaimed::All) => break,
+                Ok(Reclaimed::Some(freed)) => assert!(freed > 0),
+                Err(TreeError::NotResident { page }) => {
+                    assert!(pages.log.len() < log_bytes + 30, "records were written before the error");
+                    pages.set_resident(page, true);
+                    fetched += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(fetched > 0, value_bytes > MAX_INLINE_VALUE_BYTES);
+        check_structure(&pages, &[]);
+    }
+}
