@@ -1,14 +1,17 @@
 //! Functions, operators and aggregates: their signatures, how calls are resolved, and what they do.
 
 mod aggregates;
+mod array;
 mod binary_string;
 pub(crate) mod define;
 mod detached;
 mod math;
 mod operators;
+mod regexp;
 pub mod registry;
 mod resolve;
 mod series;
+mod session;
 mod string;
 mod string_format;
 

@@ -12,9 +12,12 @@ static SCALARS: &[&[ScalarFunction]] = &[
     super::operators::text::OPERATORS,
     super::operators::datetime::OPERATORS,
     super::operators::other::OPERATORS,
+    super::array::FUNCTIONS,
     super::binary_string::FUNCTIONS,
     super::math::FLOAT_FUNCTIONS,
     super::math::FUNCTIONS,
+    super::regexp::FUNCTIONS,
+    super::session::FUNCTIONS,
     super::string::FUNCTIONS,
 ];
 
@@ -24,7 +27,8 @@ static AGGREGATES: &[&[AggregateFunction]] = &[
     super::aggregates::collect::AGGREGATES,
 ];
 
-static TABLE_FUNCTIONS: &[&[TableFunction]] = &[super::series::TABLE_FUNCTIONS];
+static TABLE_FUNCTIONS: &[&[TableFunction]] =
+    &[super::array::TABLE_FUNCTIONS, super::regexp::TABLE_FUNCTIONS, super::series::TABLE_FUNCTIONS];
 
 type ByName<T> = HashMap<&'static str, Vec<&'static T>>;
 
