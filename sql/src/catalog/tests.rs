@@ -164,6 +164,7 @@ pub(super) fn describe(session: &Session, name: &str) -> String {
     parts.join("; ")
 }
 
+mod alter;
 mod objects;
 mod roles;
 mod sequences;

@@ -6,12 +6,14 @@
 //! then the catalog is read again, then things are decided.
 
 mod alter_relation;
+mod alter_table;
 mod build;
 mod comment;
 mod constraint;
 mod create_table;
 mod database;
 mod drop;
+mod evaluate;
 mod expression;
 mod index;
 mod options;
@@ -166,6 +168,7 @@ fn dispatch(statement: &Statement, work: &mut Work<'_>) -> Result<CommandTag> {
         Statement::Drop { object_type, names, if_exists, cascade, .. } => {
             drop::drop(work, *object_type, names, *if_exists, *cascade)
         }
+        Statement::AlterTable(alter) => alter_table::alter(work, alter),
         Statement::CreateIndex(create) => index::create(work, create),
         Statement::CreateView(create) => view::create(work, create),
         Statement::Truncate(statement) => truncate::truncate(work, statement),
