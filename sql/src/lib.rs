@@ -3,6 +3,7 @@
 //! Data flows one way: text → [`parser`] → [`binder`] → [`planner`] → [`plan`] → [`executor`] → [`store`].
 //! Nothing here opens a socket or knows of logs and page servers.
 
+pub mod binder;
 pub mod catalog;
 pub mod copy;
 pub mod error;
