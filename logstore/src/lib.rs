@@ -10,6 +10,7 @@ pub mod client;
 pub mod command;
 pub mod core;
 pub mod disk;
+pub mod grpc;
 pub mod machine;
 mod node;
 mod node_metrics;

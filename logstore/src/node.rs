@@ -158,6 +158,7 @@ impl Node {
         self.log.set()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_leader(&self) -> bool {
         self.core.is_leader()
     }
@@ -165,11 +166,6 @@ impl Node {
     #[cfg(test)]
     pub(crate) fn machine(&self) -> &StateMachine {
         &self.machine
-    }
-
-    #[cfg(test)]
-    pub(crate) fn campaign(&mut self) {
-        self.core.campaign().expect("a node may always campaign");
     }
 
     /// Bytes of proposals that one batch may hold.
@@ -298,7 +294,8 @@ impl Node {
     pub(crate) fn run(&mut self, transport: &mut dyn Transport) -> Result<(), StoreError> {
         loop {
             self.fetch_for_followers()?;
-            let Some((work, reads)) = self.core.ready() else { break };
+            let Some(mut work) = self.core.ready() else { break };
+            let reads = std::mem::take(&mut work.reads);
             self.do_work(work, transport)?;
             for (context, index) in reads {
                 if let Ok(id) = context.as_slice().try_into().map(u64::from_le_bytes) {
@@ -318,7 +315,7 @@ impl Node {
     }
 
     fn do_work(&mut self, work: Work, transport: &mut dyn Transport) -> Result<(), StoreError> {
-        let Work { messages, snapshot, hard_state, entries, must_sync, committed } = work;
+        let Work { messages, snapshot, hard_state, entries, must_sync, committed, reads: _ } = work;
         for message in messages {
             transport.send(message);
         }

@@ -33,11 +33,6 @@ impl BranchTail {
         self.durable.subscribe()
     }
 
-    /// End of what is committed.
-    pub(crate) fn durable_lsn(&self) -> Lsn {
-        *self.durable.borrow()
-    }
-
     /// First LSN that is still in the log.
     pub(crate) fn first_lsn(&self) -> Lsn {
         self.chunks.lock().first_lsn

@@ -134,7 +134,7 @@ fn read_portion(
     };
     let (mut chunks, mut bytes) = (VecDeque::new(), 0);
     while cursor.position() < durable && bytes < PORTION_BYTES {
-        let chunk = cursor.next()?;
+        let chunk = cursor.next_chunk()?;
         bytes += chunk.bytes.len();
         chunks.push_back(chunk);
     }

@@ -69,6 +69,8 @@ pub struct Work {
     pub must_sync: bool,
     /// To be applied.
     pub committed: Vec<Entry>,
+    /// Reads confirmed: their context, and the index that must have been applied before they are answered.
+    pub reads: Vec<(Vec<u8>, u64)>,
 }
 
 /// What became possible once the work was durable.
@@ -148,14 +150,14 @@ impl Core {
         }
     }
 
-    /// Starts a linearizable read; its `context` comes back from [`Core::ready`] by way of [`Core::take_reads`]. May
-    /// be dropped silently: retry with the same meaning but a new context.
+    /// Starts a linearizable read; its `context` comes back in [`Work::reads`]. May be
+    /// dropped silently: retry with the same meaning but a new context.
     pub fn read_index(&mut self, context: Vec<u8>) {
         self.node.read_index(context);
     }
 
     /// Work to do, if any. It must go through [`Core::persisted`] before anything else is asked of the core.
-    pub fn ready(&mut self) -> Option<(Work, Vec<(Vec<u8>, u64)>)> {
+    pub fn ready(&mut self) -> Option<Work> {
         assert!(self.outstanding.is_none(), "the previous work has not been persisted");
         if !self.node.has_ready() {
             return None;
@@ -171,6 +173,7 @@ impl Core {
             entries: entries.clone(),
             must_sync: ready.must_sync(),
             committed: ready.take_committed_entries(),
+            reads,
         };
         self.outstanding = Some(Outstanding {
             hard_state: work.hard_state.clone(),
@@ -179,7 +182,7 @@ impl Core {
             snapshot,
             ready,
         });
-        Some((work, reads))
+        Some(work)
     }
 
     /// The last work is durable.

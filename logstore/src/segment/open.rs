@@ -9,7 +9,7 @@ use std::sync::Arc;
 use raft::eraftpb::{ConfState, Entry, HardState};
 
 use super::checkpoint::Checkpoint;
-use super::format::{Damage, RecordKind};
+use super::format::{Damage, RECORD_ALIGNMENT_BYTES, RecordKind};
 use super::reader::to_entry;
 use super::set::{Segment, SegmentSet};
 use super::spare::{SPARE_NAME, Spare};
@@ -123,7 +123,7 @@ fn refuse_newer(disk: &Arc<dyn Disk>, sequence: u64, offset: u64, damage: Damage
 
 /// An invalid record may be cut off only if nothing behind it says that it had been durable.
 fn check_torn(disk: &Arc<dyn Disk>, segment: &Segment, offset: u64, damage: Damage) -> Result<(), StoreError> {
-    let mut reader = segment.reader_at(offset);
+    let mut reader = segment.reader_at(offset + RECORD_ALIGNMENT_BYTES as u64);
     let io = StoreError::io(&**disk, "reading a segment");
     while let Some(later) = reader.resynchronize().map_err(&io)? {
         if later.header.synced_bytes > offset {
@@ -224,17 +224,17 @@ fn recover(
 ) -> Result<Recovered, StoreError> {
     let last = segments.len() - 1;
     let checkpoint_of = |segment: &Segment| segment.read_checkpoint().map_err(|stop| read_error(&disk, segment, stop));
-    // The first segment to read: the entry after the last segment's checkpoint must not lie before it.
-    let needed = checkpoint_of(&segments[last])?.1.index + 1;
+    // The first segment to read: the entry after the last segment's checkpoint must not lie before it. Of that segment
+    // only those entries count; what comes before them in turn may have been trimmed away.
+    let (mut first_index, checkpoint) = checkpoint_of(&segments[last])?;
     let mut from = last;
-    let mut head = checkpoint_of(&segments[from])?;
-    while from > 0 && head.0 > needed {
+    while from > 0 && first_index > checkpoint.index + 1 {
         from -= 1;
-        head = checkpoint_of(&segments[from])?;
+        first_index = checkpoint_of(&segments[from])?.0;
     }
     let mut scan = Scan {
-        terms: head.1.terms.clone(),
-        checkpoint: head.1,
+        terms: checkpoint.terms.clone(),
+        checkpoint,
         tail: VecDeque::new(),
         hard_state: HardState::default(),
         since_checkpoint_bytes: 0,
@@ -348,7 +348,9 @@ impl Scan {
                 RecordKind::Checkpoint => {
                     let checkpoint = Checkpoint::decode(index, term, record.payload)
                         .map_err(|error| corrupt(offset, error.to_string()))?;
-                    self.checkpoint(checkpoint).map_err(|reason| corrupt(offset, reason))?;
+                    if is_last {
+                        self.checkpoint(checkpoint).map_err(|reason| corrupt(offset, reason))?;
+                    }
                     if offset > self.head_bytes {
                         self.since_checkpoint_bytes = 0;
                     }
@@ -384,7 +386,9 @@ impl Scan {
             // Applied long since; only its place in an older segment made us meet it.
             return Ok(());
         }
-        let before = self.terms.term(index - 1).ok_or_else(|| format!("entry {index} has no predecessor"))?;
+        let before = self.terms.term(index - 1).ok_or_else(|| {
+            format!("entry {index} does not follow the log, which ends at {}", self.terms.last_index())
+        })?;
         if term < before {
             return Err(format!("entry {index} of term {term} follows one of term {before}"));
         }

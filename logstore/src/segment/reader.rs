@@ -70,10 +70,9 @@ impl RecordReader {
         Ok(Record { offset, header, payload })
     }
 
-    /// The next record that is valid, wherever it begins after the current offset; moves past it. `None` at the end.
+    /// The next record that is valid, wherever it begins at or after the current offset; moves past it. `None` at the end.
     pub(super) fn resynchronize(&mut self) -> std::io::Result<Option<Record>> {
         const STEP: usize = format::RECORD_ALIGNMENT_BYTES;
-        self.offset += STEP as u64;
         while self.offset + (RECORD_HEADER_BYTES as u64) <= self.length_bytes {
             let length = (self.length_bytes - self.offset).min(PROBE_BYTES as u64) as usize;
             let probe = self.bytes(0, length)?;
@@ -196,7 +195,7 @@ impl BranchCursor {
         let start = set.find(branch, from_lsn)?;
         let entries = EntryReader::new(set.clone(), start.segment, start.offset, start.index);
         let mut cursor = BranchCursor { branch, entries, epoch: start.epoch, end_lsn: start.end_lsn };
-        // Positioned at or before the group that holds `from_lsn`; groups before it are skipped by `next`.
+        // Positioned at or before the group that holds `from_lsn`; groups before it are skipped.
         cursor.skip_until(from_lsn)?;
         Ok(cursor)
     }
@@ -206,7 +205,7 @@ impl BranchCursor {
             let before = (self.end_lsn, self.epoch);
             let (segment, offset, index) =
                 (self.entries.segment.clone(), self.entries.reader.offset(), self.entries.next_index);
-            let chunk = self.next()?;
+            let chunk = self.next_chunk()?;
             if chunk.start_lsn.advance(chunk.bytes.len() as u64) > from_lsn {
                 // The group that holds `from_lsn`: give it out by reading it once more.
                 self.entries = EntryReader::new(self.entries.set.clone(), segment, offset, index);
@@ -223,7 +222,7 @@ impl BranchCursor {
     }
 
     /// The next chunk. The caller knows from the published durable LSN that there is one.
-    pub fn next(&mut self) -> Result<LogChunk, StoreError> {
+    pub fn next_chunk(&mut self) -> Result<LogChunk, StoreError> {
         loop {
             let (entry, sequence, offset) = self.entries.next()?;
             let command = Command::decode(entry.context, entry.data)
@@ -232,11 +231,12 @@ impl BranchCursor {
                 Some(Command::AcquireEpoch { branch }) if branch == self.branch => {
                     self.epoch = Epoch(self.epoch.0 + 1);
                 }
-                Some(Command::Append { branch, epoch, start_lsn, bytes }) if branch == self.branch => {
-                    if check_append(branch, epoch, start_lsn, self.epoch, self.end_lsn).is_ok() {
-                        self.end_lsn = self.end_lsn.advance(bytes.len() as u64);
-                        return Ok(LogChunk { start_lsn, epoch, bytes });
-                    }
+                Some(Command::Append { branch, epoch, start_lsn, bytes })
+                    if branch == self.branch
+                        && check_append(branch, epoch, start_lsn, self.epoch, self.end_lsn).is_ok() =>
+                {
+                    self.end_lsn = self.end_lsn.advance(bytes.len() as u64);
+                    return Ok(LogChunk { start_lsn, epoch, bytes });
                 }
                 _ => {}
             }

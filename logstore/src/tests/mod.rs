@@ -1,3 +1,5 @@
 //! Tests of the log service as a whole.
 
+mod grpc_tests;
+mod node_tests;
 mod store_tests;

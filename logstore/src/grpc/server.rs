@@ -1,0 +1,163 @@
+//! The serving side.
+
+use std::sync::Arc;
+
+use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
+use proto::logstore as wire;
+use proto::logstore::log_service_server::{LogService, LogServiceServer};
+use storage::{BranchId, Epoch, Lsn};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{to_failure, to_value};
+use super::{MAX_APPENDS_IN_FLIGHT, MAX_MESSAGE_BYTES};
+use crate::client::{LogClient, MetadataClient, SwapOutcome};
+
+/// Offers a log and its metadata map.
+pub struct LogServer {
+    log: Arc<dyn LogClient>,
+    metadata: Arc<dyn MetadataClient>,
+}
+
+impl LogServer {
+    /// A tonic service, to be added to a server.
+    pub fn service(log: Arc<dyn LogClient>, metadata: Arc<dyn MetadataClient>) -> LogServiceServer<LogServer> {
+        LogServiceServer::new(LogServer { log, metadata }).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+}
+
+/// Takes appends in order, lets them run side by side, and answers each when it is durable. Ends when the client has
+/// gone and everything it sent is answered.
+async fn serve_appends(
+    log: Arc<dyn LogClient>,
+    mut requests: Streaming<wire::AppendRequest>,
+    answers: mpsc::Sender<Result<wire::AppendResponse, Status>>,
+) {
+    let mut running = FuturesUnordered::new();
+    let mut open = true;
+    while open || !running.is_empty() {
+        tokio::select! {
+            request = requests.message(), if open && running.len() < MAX_APPENDS_IN_FLIGHT => match request {
+                Ok(Some(request)) => {
+                    let wire::AppendRequest { request_id, branch, epoch, start_lsn, bytes } = request;
+                    // Queued by the call itself, so that the order of the requests is kept.
+                    let append = log.append(BranchId(branch), Epoch(epoch), Lsn(start_lsn), bytes);
+                    running.push(async move { (request_id, append.await) });
+                }
+                Ok(None) | Err(_) => open = false,
+            },
+            Some((request_id, outcome)) = running.next() => {
+                let answer = match outcome {
+                    Ok(end) => wire::AppendResponse { request_id, end_lsn: end.0, failure: None },
+                    Err(error) => wire::AppendResponse { request_id, end_lsn: 0, failure: Some(to_failure(error)) },
+                };
+                if answers.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+type Answered<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl LogService for LogServer {
+    async fn acquire_epoch(&self, request: Request<wire::AcquireEpochRequest>) -> Answered<wire::AcquireEpochResponse> {
+        let answer = match self.log.acquire_epoch(BranchId(request.get_ref().branch)).await {
+            Ok(grant) => wire::AcquireEpochResponse { epoch: grant.epoch.0, end_lsn: grant.end_lsn.0, failure: None },
+            Err(error) => wire::AcquireEpochResponse { failure: Some(to_failure(error)), ..Default::default() },
+        };
+        Ok(Response::new(answer))
+    }
+
+    type AppendStream = ReceiverStream<Result<wire::AppendResponse, Status>>;
+
+    async fn append(&self, request: Request<Streaming<wire::AppendRequest>>) -> Answered<Self::AppendStream> {
+        let (answers, stream) = mpsc::channel(MAX_APPENDS_IN_FLIGHT);
+        tokio::spawn(serve_appends(self.log.clone(), request.into_inner(), answers));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type SubscribeStream = BoxStream<'static, Result<wire::SubscribeResponse, Status>>;
+
+    async fn subscribe(&self, request: Request<wire::SubscribeRequest>) -> Answered<Self::SubscribeStream> {
+        let wire::SubscribeRequest { branch, from_lsn } = request.into_inner();
+        let failed = |error| {
+            Ok(wire::SubscribeResponse { failure: Some(to_failure(error)), ..wire::SubscribeResponse::default() })
+        };
+        let stream: Self::SubscribeStream = match self.log.subscribe(BranchId(branch), Lsn(from_lsn)).await {
+            Ok(chunks) => chunks
+                .map(move |chunk| match chunk {
+                    Ok(chunk) => Ok(wire::SubscribeResponse {
+                        start_lsn: chunk.start_lsn.0,
+                        epoch: chunk.epoch.0,
+                        bytes: chunk.bytes,
+                        failure: None,
+                    }),
+                    Err(error) => failed(error),
+                })
+                .boxed(),
+            Err(error) => futures::stream::iter([failed(error)]).boxed(),
+        };
+        Ok(Response::new(stream))
+    }
+
+    async fn status(&self, request: Request<wire::StatusRequest>) -> Answered<wire::StatusResponse> {
+        let answer = match self.log.status(BranchId(request.get_ref().branch)).await {
+            Ok(status) => wire::StatusResponse {
+                epoch: status.epoch.0,
+                first_lsn: status.first_lsn.0,
+                durable_lsn: status.durable_lsn.0,
+                failure: None,
+            },
+            Err(error) => wire::StatusResponse { failure: Some(to_failure(error)), ..Default::default() },
+        };
+        Ok(Response::new(answer))
+    }
+
+    async fn report_consumer(
+        &self,
+        request: Request<wire::ReportConsumerRequest>,
+    ) -> Answered<wire::ReportConsumerResponse> {
+        let wire::ReportConsumerRequest { branch, consumer, durable_lsn } = request.into_inner();
+        let reported = self.log.report_consumer(BranchId(branch), &consumer, Lsn(durable_lsn)).await;
+        Ok(Response::new(wire::ReportConsumerResponse { failure: reported.err().map(to_failure) }))
+    }
+
+    async fn list(&self, request: Request<wire::ListRequest>) -> Answered<wire::ListResponse> {
+        let wire::ListRequest { prefix, exact } = request.into_inner();
+        let found = if exact {
+            self.metadata.get(&prefix).await.map(|value| value.map(|value| (prefix, value)).into_iter().collect())
+        } else {
+            self.metadata.list(&prefix).await
+        };
+        let answer = match found {
+            Ok(values) => {
+                let values = values.into_iter().map(|(key, value)| to_value(key, value)).collect();
+                wire::ListResponse { values, failure: None }
+            }
+            Err(error) => wire::ListResponse { failure: Some(to_failure(error)), ..Default::default() },
+        };
+        Ok(Response::new(answer))
+    }
+
+    async fn compare_and_swap(
+        &self,
+        request: Request<wire::CompareAndSwapRequest>,
+    ) -> Answered<wire::CompareAndSwapResponse> {
+        let wire::CompareAndSwapRequest { key, expected, value } = request.into_inner();
+        let answer = match self.metadata.compare_and_swap(&key, expected, value).await {
+            Ok(SwapOutcome::Swapped { version }) => {
+                wire::CompareAndSwapResponse { swapped: true, version, ..Default::default() }
+            }
+            Ok(SwapOutcome::Conflict { current }) => {
+                let current = current.map(|value| to_value(key, value));
+                wire::CompareAndSwapResponse { swapped: false, current, ..Default::default() }
+            }
+            Err(error) => wire::CompareAndSwapResponse { failure: Some(to_failure(error)), ..Default::default() },
+        };
+        Ok(Response::new(answer))
+    }
+}

@@ -1,0 +1,97 @@
+//! The gRPC client and server, over a loopback socket.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use storage::{BranchId, Epoch, Lsn};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::client::{LogClient, LogError, MetadataClient, SwapOutcome};
+use crate::grpc::{LogServer, RemoteLog};
+use crate::{LogStore, LogStoreConfig};
+
+const BRANCH: BranchId = BranchId(3);
+
+async fn serve(store: &LogStore) -> (RemoteLog, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let service = LogServer::service(store.client(), store.metadata());
+    let server = tonic::transport::Server::builder().add_service(service);
+    let task = tokio::spawn(async move {
+        server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("serve");
+    });
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("endpoint");
+    (RemoteLog::new(endpoint), task)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_and_every_refusal_crosses_the_wire() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let config = LogStoreConfig {
+        segment_bytes: 64 << 10,
+        max_append_bytes: 8 << 10,
+        recent_bytes: 4 << 10,
+        ..LogStoreConfig::new(directory.path())
+    };
+    let store = LogStore::open(config).expect("open");
+    let (log, server) = serve(&store).await;
+
+    let grant = log.acquire_epoch(BRANCH).await.expect("epoch");
+    assert_eq!((grant.epoch, grant.end_lsn), (Epoch(1), Lsn(0)));
+    let mut end = Lsn(0);
+    let mut calls = Vec::new();
+    for length in 1..=200usize {
+        calls.push(log.append(BRANCH, grant.epoch, end, vec![length as u8; length].into()));
+        end = end.advance(length as u64);
+    }
+    let mut last = Lsn(0);
+    for call in calls {
+        last = call.await.expect("append");
+    }
+    assert_eq!(last, end);
+
+    let gap = log.append(BRANCH, grant.epoch, Lsn(5), Bytes::from_static(b"x")).await;
+    assert_eq!(gap, Err(LogError::Gap { branch: BRANCH, start_lsn: Lsn(5), end_lsn: end }));
+    let fenced = log.append(BRANCH, Epoch(9), end, Bytes::from_static(b"x")).await;
+    let expected = LogError::Fenced { branch: BRANCH, epoch: Epoch(9), current: Epoch(1), end_lsn: end };
+    assert_eq!(fenced, Err(expected));
+    let large = log.append(BRANCH, grant.epoch, end, vec![0; 9 << 10].into()).await;
+    assert_eq!(large, Err(LogError::TooLarge { branch: BRANCH, bytes: 9 << 10, limit_bytes: 8 << 10 }));
+    let status = log.status(BRANCH).await.expect("status");
+    assert_eq!((status.epoch, status.first_lsn, status.durable_lsn), (Epoch(1), Lsn(0), end));
+
+    let stream = log.subscribe(BRANCH, Lsn(0)).await.expect("subscribe");
+    let chunks: Vec<_> = stream.take(200).collect().await;
+    for (position, chunk) in chunks.into_iter().enumerate() {
+        let chunk = chunk.expect("a chunk");
+        assert_eq!(chunk.bytes.len(), position + 1);
+        assert_eq!(chunk.epoch, Epoch(1));
+    }
+    for _ in 0..30 {
+        end = log.append(BRANCH, grant.epoch, end, vec![1; 8 << 10].into()).await.expect("append");
+    }
+    log.report_consumer(BRANCH, "shard", end).await.expect("report");
+    let beyond = log.report_consumer(BRANCH, "shard", end.advance(1)).await;
+    assert!(matches!(beyond, Err(LogError::Invalid { .. })), "{beyond:?}");
+    let trimmed = log.subscribe(BRANCH, Lsn(0)).await.err();
+    assert!(matches!(trimmed, Some(LogError::Trimmed { .. })), "{trimmed:?}");
+
+    let value = Some(Bytes::from_static(b"v"));
+    let swapped = log.compare_and_swap("k", None, value.clone()).await.expect("cas");
+    let SwapOutcome::Swapped { version: Some(version) } = swapped else { panic!("{swapped:?}") };
+    let conflict = log.compare_and_swap("k", None, value).await.expect("cas");
+    assert!(matches!(conflict, SwapOutcome::Conflict { current: Some(current) } if current.version == version));
+    assert_eq!(log.get("k").await.expect("get").map(|value| value.version), Some(version));
+    assert_eq!(log.get("none").await, Ok(None));
+    assert_eq!(log.list("").await.expect("list").len(), 1);
+
+    // The server's end is the end of what waits, not a hang.
+    let mut stream = log.subscribe(BRANCH, end).await.expect("subscribe");
+    store.shutdown();
+    assert!(matches!(stream.next().await, Some(Err(LogError::Unavailable { .. }))));
+    let late = log.append(BRANCH, grant.epoch, end, Bytes::from_static(b"x")).await;
+    assert!(matches!(late, Err(LogError::Unavailable { .. })), "{late:?}");
+    server.abort();
+    let late = log.status(BRANCH).await;
+    assert!(matches!(late, Err(LogError::Unavailable { .. })), "{late:?}");
+}
