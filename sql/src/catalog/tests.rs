@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::functions::EvalContext;
 use crate::parser::parse;
 use crate::store::{Interrupt, SavepointId, Store, Transaction, TransactionOptions};
+use crate::table::RowIds;
 use crate::testing::MemoryStore;
 use crate::types::Datum;
 
@@ -21,6 +22,7 @@ pub(super) struct Session {
     pub search_path: Vec<String>,
     transaction: Option<(Arc<dyn Transaction>, Mutex<CatalogChanges>, Vec<(SavepointId, usize)>)>,
     pub notices: Vec<Notice>,
+    pub row_ids: Arc<RowIds>,
 }
 
 impl Session {
@@ -32,7 +34,8 @@ impl Session {
 
     pub fn over(store: Arc<dyn Store>, manager: Arc<CatalogManager>) -> Self {
         let search_path = vec!["public".to_owned()];
-        Self { store, manager, role: BOOTSTRAP_ROLE_OID, search_path, transaction: None, notices: Vec::new() }
+        let (notices, row_ids) = (Vec::new(), Arc::default());
+        Self { store, manager, role: BOOTSTRAP_ROLE_OID, search_path, transaction: None, notices, row_ids }
     }
 
     pub fn catalog(&self) -> Arc<Catalog> {
@@ -85,6 +88,7 @@ impl Session {
             eval: &Arc::new(EvalContext::detached()),
             work_mem_bytes: 1 << 16,
             temporary_directory: Arc::from(std::env::temp_dir()),
+            row_ids: &self.row_ids,
             notices: &notices,
             random: &|bytes| bytes.fill(7),
         };

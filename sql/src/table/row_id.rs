@@ -27,6 +27,13 @@ impl RowIds {
         Ok(counter.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Lets a tree's ids go on at `next` or later: for whoever fills a tree of its own with ids it chose,
+    /// which nothing committed tells of. A counter left from a dropped tree of the same number is raised.
+    pub(crate) fn raise(&self, tree: TreeId, next: u64) {
+        let mut counters = self.next.write();
+        counters.entry(tree).or_default().fetch_max(next, Ordering::Relaxed);
+    }
+
     /// The counter of a tree: `fetch_add` allocates.
     pub(crate) fn counter(&self, store: &dyn Store, tree: TreeId) -> Result<Arc<AtomicU64>> {
         if let Some(counter) = self.next.read().get(&tree) {

@@ -56,14 +56,18 @@ impl Work<'_> {
         let mut sorter = self.sorter();
         let mut loader = if sorted { Some(self.context.transaction.bulk_load(new.tree)?) } else { None };
         let (mut encoder, mut key, mut value) = (RowEncoder::new(), Vec::new(), Vec::new());
-        let mut rows = 0u64;
+        // The greatest row id used.
+        let mut last_id = 0u64;
         source(&mut |old_key, row| {
             crate::table::check_not_null(new, row, &self.context.eval)?;
             key.clear();
             value.clear();
             if !access.primary_key(row, &mut key)? {
-                rows += 1;
-                if sorted { key.extend_from_slice(old_key) } else { key.extend_from_slice(&rows.to_be_bytes()) }
+                last_id = match old_key.try_into() {
+                    Ok(id) if sorted => u64::from_be_bytes(id),
+                    _ => last_id + 1,
+                };
+                key.extend_from_slice(&last_id.to_be_bytes());
             }
             access.codec().encode(row, &mut encoder, &mut value)?;
             match &mut loader {
@@ -72,6 +76,9 @@ impl Work<'_> {
             }
             indexes.iter_mut().try_for_each(|index| index.add(&key, row))
         })?;
+        if new.primary_key.is_none() {
+            self.context.row_ids.raise(new.tree, last_id + 1);
+        }
         match loader {
             Some(loader) => loader.finish()?,
             None => {

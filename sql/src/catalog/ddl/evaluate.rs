@@ -8,7 +8,7 @@ use crate::error::{Result, SqlError, SqlState};
 use crate::executor::{ExecContext, Execution, Prepared};
 use crate::functions::Volatility;
 use crate::plan::{Expr, Node, OutputColumn, Plan, ScanOutput};
-use crate::table::{RowIds, check_violation};
+use crate::table::check_violation;
 use crate::types::{DataType, Datum, Row};
 
 /// Columns of a table as an expression over its rows may name them; dropped ones have no name.
@@ -70,7 +70,7 @@ impl Work<'_> {
             catalog: Arc::clone(&self.catalog),
             params: Arc::from([]),
             eval: Arc::clone(self.context.eval),
-            row_ids: Arc::new(RowIds::default()),
+            row_ids: Arc::clone(self.context.row_ids),
             work_mem_bytes: self.context.work_mem_bytes,
             temporary_directory: Arc::clone(&self.context.temporary_directory),
         };

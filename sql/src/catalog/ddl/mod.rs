@@ -7,6 +7,7 @@
 
 mod alter_relation;
 mod alter_table;
+mod analyze;
 mod build;
 mod comment;
 mod constraint;
@@ -41,6 +42,7 @@ use super::{CatalogChanges, CatalogManager, Oid};
 use crate::error::{Result, SqlError, SqlState};
 use crate::functions::EvalContext;
 use crate::store::{StatementOutcome, Transaction};
+use crate::table::RowIds;
 
 /// What a statement that answers with a command tag answers: `CREATE TABLE`, `SELECT 3` …
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub struct DdlContext<'a> {
     pub work_mem_bytes: usize,
     /// Where temporary files are made.
     pub temporary_directory: Arc<Path>,
+    /// Row ids of the store.
+    pub row_ids: &'a Arc<RowIds>,
     /// Takes notices, to be sent before the command tag.
     pub notices: &'a Mutex<Vec<Notice>>,
     /// Fills bytes at random: salts of password verifiers.
@@ -168,6 +172,7 @@ fn dispatch(statement: &Statement, work: &mut Work<'_>) -> Result<CommandTag> {
         Statement::Drop { object_type, names, if_exists, cascade, .. } => {
             drop::drop(work, *object_type, names, *if_exists, *cascade)
         }
+        Statement::Analyze(statement) => analyze::analyze(work, statement),
         Statement::AlterTable(alter) => alter_table::alter(work, alter),
         Statement::CreateIndex(create) => index::create(work, create),
         Statement::CreateView(create) => view::create(work, create),

@@ -290,6 +290,13 @@ impl<'a> Work<'a> {
     }
 }
 
+impl Work<'_> {
+    /// Sends a WARNING.
+    pub fn warning(&self, message: String) {
+        self.context.notices.lock().push(Notice { warning: true, error: SqlError::new(SqlState::WARNING, message) });
+    }
+}
+
 /// 42P01.
 pub(super) fn undefined_relation(name: &QualifiedName) -> SqlError {
     SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))

@@ -2,20 +2,19 @@
 
 use super::*;
 use crate::store::{Direction, KeyRange, StatementOutcome};
-use crate::table::{RowIds, TableAccess, WriteContext};
+use crate::table::{TableAccess, WriteContext};
 use crate::types::Row;
 
-/// A session with the row ids of its store.
+/// A session whose table `t` has rows.
 struct Data {
     session: Session,
-    row_ids: RowIds,
 }
 
 impl Data {
     fn new(script: &[&str]) -> Self {
         let mut session = Session::new();
         run(&mut session, script);
-        Self { session, row_ids: RowIds::default() }
+        Self { session }
     }
 
     fn table(&self) -> Arc<Table> {
@@ -31,7 +30,7 @@ impl Data {
         let transaction = store.begin(TransactionOptions::default(), Arc::new(Interrupt::default())).unwrap();
         let eval = EvalContext::detached();
         transaction.begin_statement().unwrap();
-        let context = WriteContext { transaction: &*transaction, store, row_ids: &self.row_ids, eval: &eval };
+        let context = WriteContext { transaction: &*transaction, store, row_ids: &self.session.row_ids, eval: &eval };
         rows.iter().for_each(|row| drop(access.insert(context, row).unwrap()));
         transaction.end_statement(StatementOutcome::Keep);
         transaction.commit().unwrap();
@@ -200,4 +199,34 @@ fn truncate_empties_and_restarts() {
     assert!(data.rows().is_empty());
     data.insert(pairs(5));
     assert_eq!(data.rows().len(), 5);
+}
+
+#[test]
+fn row_ids_go_on_after_a_rewrite() {
+    let mut data = Data::new(&["create table t(a int primary key, b text)"]);
+    data.insert(pairs(20));
+    data.check(&[("alter table t drop constraint t_pkey", "ALTER TABLE")]);
+    data.insert(pairs(20));
+    assert_eq!(data.rows().len(), 40);
+}
+
+#[test]
+fn analyze_samples() {
+    let mut data = Data::new(&["create table t(a int primary key, b text)", "create table e(x int)"]);
+    data.insert(pairs(2000));
+    data.check(&[
+        ("analyze t", "ANALYZE"),
+        ("analyze", "ANALYZE"),
+        ("analyze nope", "42P01 relation \"nope\" does not exist"),
+    ]);
+    let table = data.table();
+    let statistics = table.statistics.as_ref().unwrap();
+    assert_eq!(
+        (statistics.rows, statistics.columns[0].distinct, statistics.columns[1].distinct),
+        (2000.0, 2000.0, 10.0)
+    );
+    assert_eq!((statistics.columns[0].common.len(), statistics.columns[0].histogram.len()), (0, 101));
+    assert_eq!((statistics.columns[1].common.len(), statistics.columns[1].common[0].1), (10, 0.1));
+    assert!(statistics.row_bytes > 0.0);
+    data.check(&[("drop table t", "DROP TABLE")]);
 }
