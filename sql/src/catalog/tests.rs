@@ -169,6 +169,7 @@ pub(super) fn describe(session: &Session, name: &str) -> String {
 }
 
 mod alter;
+mod expressions;
 mod objects;
 mod roles;
 mod sequences;

@@ -7,7 +7,6 @@ use sqlparser::ast::{
     NullsDistinctOption, TableConstraint,
 };
 
-use super::expression::check_text;
 use super::work::{Work, identifier};
 use crate::catalog::{Check, Index, IndexColumn, Oid, PrimaryKey, Table};
 use crate::error::{Result, SqlError, SqlState};
@@ -160,7 +159,8 @@ impl Work<'_> {
                 }));
             }
             ConstraintKind::Check(expr, column) => {
-                let expression = check_text(self, table, &expr)?;
+                let expression = expr.to_string();
+                self.check_condition(&expression, table)?;
                 let name = self.check_name(table, constraint.name, column)?;
                 table.checks.push(Check { oid: self.allocate_oid()?, name, expression });
             }

@@ -39,6 +39,9 @@ pub(super) fn create(work: &mut Work<'_>, statement: &CreateTable) -> Result<Com
         }
         return Err(duplicate_relation(&name.name));
     }
+    if let Some(query) = &statement.query {
+        return super::create_table_as::create(work, schema, name.name, statement, query);
+    }
     let oid = work.allocate_oid()?;
     let mut table = Table::new(oid, schema, name.name, Vec::new(), work.context.transaction.create_tree()?);
     table.owner = work.context.role;
@@ -77,7 +80,6 @@ fn refuse_unsupported(statement: &CreateTable) -> Result<()> {
         (statement.clone.is_some(), "CLONE"),
         (statement.external, "an external table"),
         (statement.or_replace, "CREATE OR REPLACE TABLE"),
-        (statement.query.is_some(), "CREATE TABLE AS here"),
     ];
     match refused.into_iter().find(|(given, _)| *given) {
         Some((_, feature)) => Err(SqlError::unsupported(feature)),
@@ -226,6 +228,9 @@ impl Work<'_> {
                 return Err(conflicting_null(table, &name));
             }
             column.identity = Some(self.new_identity(table, (&name, position), data_type, always, &spec)?);
+        }
+        if let Some(text) = column.default.as_ref().filter(|_| serial.is_none()) {
+            self.check_default(text, &name, data_type)?;
         }
         column.not_null = nullable == Some(false) || serial.is_some() || column.identity.is_some();
         Ok(NewColumn { column, constraints })

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use sqlparser::ast::Statement;
+
 use super::work::Work;
+use crate::binder::{ScalarColumns, bind_scalar};
 use crate::catalog::Table;
 use crate::error::{Result, SqlError, SqlState};
 use crate::executor::{ExecContext, Execution, Prepared};
 use crate::functions::Volatility;
 use crate::plan::{Expr, Node, OutputColumn, Plan, ScanOutput};
+use crate::planner::{PlanContext, PlannedStatement};
 use crate::table::check_violation;
 use crate::types::{DataType, Datum, Row};
 
@@ -18,28 +22,33 @@ fn scope(table: &Table) -> Vec<(String, DataType)> {
 }
 
 /// A plan without estimates.
-fn plan(node: Node, types: impl Iterator<Item = DataType>) -> Plan {
+fn node_plan(node: Node, types: impl Iterator<Item = DataType>) -> Arc<Plan> {
     let columns = types.map(|data_type| OutputColumn { name: String::new(), data_type, origin: None });
-    Plan { node, columns: columns.collect(), rows: 0.0, startup_cost: 0.0, total_cost: 0.0 }
+    Arc::new(Plan { node, columns: columns.collect(), rows: 0.0, startup_cost: 0.0, total_cost: 0.0 })
 }
 
 /// A scan of all columns of a table, followed by the row's key.
-fn scan(table: &Arc<Table>, filter: Option<Expr>) -> Plan {
+fn scan(table: &Arc<Table>, filter: Option<Expr>) -> Arc<Plan> {
     let output = ScanOutput { columns: (0..table.columns.len()).collect(), with_key: true };
     let types = table.columns.iter().map(|column| column.data_type).chain([DataType::BYTEA]);
-    plan(Node::SeqScan { table: Arc::clone(table), output, filter }, types)
+    node_plan(Node::SeqScan { table: Arc::clone(table), output, filter }, types)
 }
 
 impl Work<'_> {
     /// Binds an expression over a table's rows, or over none.
     pub fn bind(&self, text: &str, table: Option<&Table>, target: Option<DataType>) -> Result<Expr> {
-        _ = (table.map(scope), target);
-        Err(SqlError::unsupported(format!("expression \"{text}\" here")))
+        let columns = table.map(scope).unwrap_or_default();
+        let relation = table.map_or("", |table| &table.name);
+        bind_scalar(text, ScalarColumns { relation, columns: &columns }, target, &self.plan_context())
     }
 
     /// Refuses a default that does not fit its column: 42804.
     pub fn check_default(&self, text: &str, column: &str, data_type: DataType) -> Result<Expr> {
         self.bind(text, None, Some(data_type)).map_err(|error| {
+            if error.state() == SqlState::UNDEFINED_COLUMN {
+                let message = "cannot use column reference in DEFAULT expression";
+                return SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message);
+            }
             if error.state() != SqlState::DATATYPE_MISMATCH {
                 return error;
             }
@@ -63,7 +72,28 @@ impl Work<'_> {
         Err(SqlError::new(SqlState::DATATYPE_MISMATCH, message))
     }
 
-    fn execute(&self, plan: Plan) -> Result<Execution> {
+    /// Plans a query on the catalog as changed so far.
+    pub fn plan_query(&self, statement: &Statement) -> Result<PlannedStatement> {
+        let planned = crate::planner::plan(statement, &self.plan_context())?;
+        if !planned.parameters.is_empty() {
+            return Err(SqlError::new(SqlState::UNDEFINED_PARAMETER, "there is no parameter $1"));
+        }
+        Ok(planned)
+    }
+
+    fn plan_context(&self) -> PlanContext<'_> {
+        PlanContext {
+            catalog: Arc::clone(&self.catalog),
+            search_path: self.context.search_path,
+            eval: Arc::clone(self.context.eval),
+            parameter_hints: &[],
+            source: "",
+            row_estimate: None,
+        }
+    }
+
+    /// Opens a plan in the running statement layer.
+    pub fn execute(&self, plan: Arc<Plan>) -> Result<Execution> {
         let context = ExecContext {
             transaction: Arc::clone(self.context.transaction),
             store: Arc::clone(self.context.manager.store()),
@@ -74,13 +104,14 @@ impl Work<'_> {
             work_mem_bytes: self.context.work_mem_bytes,
             temporary_directory: Arc::clone(&self.context.temporary_directory),
         };
-        Execution::open(Arc::new(Prepared::new(Arc::new(plan))?), context)
+        Execution::open(Arc::new(Prepared::new(plan)?), context)
     }
 
     /// The value of an expression that reads no row.
     pub fn evaluate(&self, expr: Expr) -> Result<Datum> {
         let data_type = expr.data_type();
-        let mut execution = self.execute(plan(Node::Values { rows: vec![vec![expr]] }, [data_type].into_iter()))?;
+        let mut execution =
+            self.execute(node_plan(Node::Values { rows: vec![vec![expr]] }, [data_type].into_iter()))?;
         let mut row = Row::new();
         execution.next(&mut row)?;
         Ok(row.into_iter().next().unwrap_or(Datum::Null))
@@ -104,7 +135,10 @@ impl Work<'_> {
         }
         exprs.push(key_expr);
         let types: Vec<_> = exprs.iter().map(Expr::data_type).collect();
-        let mut execution = self.execute(plan(Node::Project { input: Box::new(input), exprs }, types.into_iter()))?;
+        let mut execution = self.execute(node_plan(
+            Node::Project { input: Box::new(Arc::unwrap_or_clone(input)), exprs },
+            types.into_iter(),
+        ))?;
         let mut row = Row::new();
         while execution.next(&mut row)? {
             match row.pop() {

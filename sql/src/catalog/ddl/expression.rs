@@ -8,7 +8,7 @@ use sqlparser::ast::{
 };
 
 use super::work::{QualifiedName, Work};
-use crate::catalog::{Column, Oid, Relation, Table};
+use crate::catalog::{Column, Oid, Relation};
 use crate::error::{Result, SqlError, SqlState};
 
 /// DEFAULT as the catalog keeps it. Sequences named by text are kept by OID, so that renaming one does not
@@ -19,17 +19,6 @@ pub(super) fn default_text(work: &Work<'_>, expr: &Expr) -> Result<String> {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(expr.to_string()),
     }
-}
-
-/// A CHECK condition as the catalog keeps it.
-pub(super) fn check_text(_work: &Work<'_>, table: &Table, expr: &Expr) -> Result<String> {
-    let mut columns = ColumnNames { table, unknown: None };
-    _ = expr.clone().visit(&mut columns);
-    if let Some(name) = columns.unknown {
-        let message = format!("column \"{name}\" does not exist");
-        return Err(SqlError::new(SqlState::UNDEFINED_COLUMN, message));
-    }
-    Ok(expr.to_string())
 }
 
 /// Whether an expression kept as text reads the column of this name.
@@ -142,25 +131,6 @@ fn column_name(expr: &mut Expr) -> Option<&mut sqlparser::ast::Ident> {
         Expr::Identifier(ident) => Some(ident),
         Expr::CompoundIdentifier(parts) => parts.last_mut(),
         _ => None,
-    }
-}
-
-struct ColumnNames<'a> {
-    table: &'a Table,
-    unknown: Option<String>,
-}
-
-impl VisitorMut for ColumnNames<'_> {
-    type Break = ();
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Identifier(ident) = expr {
-            let name = super::work::identifier(ident);
-            if self.table.column(&name).is_none() && ident.quote_style.is_some() {
-                self.unknown = Some(name);
-            }
-        }
-        ControlFlow::Continue(())
     }
 }
 

@@ -12,6 +12,7 @@ mod build;
 mod comment;
 mod constraint;
 mod create_table;
+mod create_table_as;
 mod database;
 mod drop;
 mod evaluate;

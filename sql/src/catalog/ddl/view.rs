@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use sqlparser::ast::{
     CreateView, Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
@@ -17,7 +16,6 @@ use crate::catalog::{Oid, Relation, View};
 use crate::error::{Result, SqlError, SqlState};
 use crate::parser::parse_query;
 use crate::plan::OutputColumn;
-use crate::planner::{PlanContext, plan};
 use crate::store::TableLockMode;
 use crate::types::DataType;
 
@@ -120,18 +118,7 @@ fn require_same_columns(old: &View, new: &[(String, DataType)]) -> Result<()> {
 impl Work<'_> {
     /// Output columns of a query.
     pub fn query_columns(&self, query: &Query) -> Result<Vec<OutputColumn>> {
-        let context = PlanContext {
-            catalog: Arc::clone(&self.catalog),
-            search_path: self.context.search_path,
-            eval: Arc::clone(self.context.eval),
-            parameter_hints: &[],
-            source: "",
-            row_estimate: None,
-        };
-        let planned = plan(&Statement::Query(Box::new(query.clone())), &context)?;
-        if !planned.parameters.is_empty() {
-            return Err(SqlError::new(SqlState::UNDEFINED_PARAMETER, "there is no parameter $1"));
-        }
+        let planned = self.plan_query(&Statement::Query(Box::new(query.clone())))?;
         Ok(planned.plan.columns.clone())
     }
 }

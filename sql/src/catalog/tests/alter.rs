@@ -6,12 +6,12 @@ use crate::table::{TableAccess, WriteContext};
 use crate::types::Row;
 
 /// A session whose table `t` has rows.
-struct Data {
-    session: Session,
+pub(super) struct Data {
+    pub session: Session,
 }
 
 impl Data {
-    fn new(script: &[&str]) -> Self {
+    pub fn new(script: &[&str]) -> Self {
         let mut session = Session::new();
         run(&mut session, script);
         Self { session }
@@ -24,7 +24,7 @@ impl Data {
         }
     }
 
-    fn insert(&self, rows: Vec<Row>) {
+    pub fn insert(&self, rows: Vec<Row>) {
         let access = TableAccess::new(&self.table());
         let store = &*self.session.store;
         let transaction = store.begin(TransactionOptions::default(), Arc::new(Interrupt::default())).unwrap();
@@ -37,7 +37,7 @@ impl Data {
     }
 
     /// Rows in key order as text, after a check that every index has exactly an entry for each.
-    fn rows(&self) -> Vec<String> {
+    pub fn rows(&self) -> Vec<String> {
         let table = self.table();
         let access = TableAccess::new(&table);
         let store = &*self.session.store;
@@ -75,12 +75,12 @@ impl Data {
         shown
     }
 
-    fn check(&mut self, script: &[(&str, &str)]) {
+    pub fn check(&mut self, script: &[(&str, &str)]) {
         super::check(&mut self.session, script);
     }
 }
 
-fn pairs(count: i32) -> Vec<Row> {
+pub(super) fn pairs(count: i32) -> Vec<Row> {
     (0..count).map(|at| vec![Datum::Int4((at * 7919) % count), Datum::text(format!("v{}", at % 10))]).collect()
 }
 

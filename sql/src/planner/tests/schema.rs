@@ -38,6 +38,7 @@ impl Database {
                 eval: &Arc::new(EvalContext::detached()),
                 work_mem_bytes: 1 << 16,
                 temporary_directory: Arc::from(std::env::temp_dir()),
+                row_ids: &std::sync::Arc::default(),
                 notices: &Mutex::default(),
                 random: &|bytes| bytes.fill(7),
             };
