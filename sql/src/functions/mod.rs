@@ -3,9 +3,14 @@
 mod aggregates;
 mod array;
 mod binary_string;
+mod datetime;
 pub(crate) mod define;
 mod detached;
+mod json;
+mod json_build;
+mod json_path;
 mod math;
+mod misc;
 mod operators;
 mod regexp;
 pub mod registry;

@@ -14,8 +14,17 @@ static SCALARS: &[&[ScalarFunction]] = &[
     super::operators::other::OPERATORS,
     super::array::FUNCTIONS,
     super::binary_string::FUNCTIONS,
+    super::datetime::CLOCK,
+    super::datetime::MOMENTS,
+    super::datetime::extract::FUNCTIONS,
+    super::datetime::make::FUNCTIONS,
+    super::datetime::truncate::FUNCTIONS,
+    super::json::FUNCTIONS,
+    super::json_build::FUNCTIONS,
+    super::json_path::FUNCTIONS,
     super::math::FLOAT_FUNCTIONS,
     super::math::FUNCTIONS,
+    super::misc::FUNCTIONS,
     super::regexp::FUNCTIONS,
     super::session::FUNCTIONS,
     super::string::FUNCTIONS,
@@ -27,8 +36,12 @@ static AGGREGATES: &[&[AggregateFunction]] = &[
     super::aggregates::collect::AGGREGATES,
 ];
 
-static TABLE_FUNCTIONS: &[&[TableFunction]] =
-    &[super::array::TABLE_FUNCTIONS, super::regexp::TABLE_FUNCTIONS, super::series::TABLE_FUNCTIONS];
+static TABLE_FUNCTIONS: &[&[TableFunction]] = &[
+    super::array::TABLE_FUNCTIONS,
+    super::json::TABLE_FUNCTIONS,
+    super::regexp::TABLE_FUNCTIONS,
+    super::series::TABLE_FUNCTIONS,
+];
 
 type ByName<T> = HashMap<&'static str, Vec<&'static T>>;
 

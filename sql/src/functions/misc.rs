@@ -1,0 +1,25 @@
+//! What belongs nowhere else.
+
+use std::sync::Arc;
+
+use super::ScalarFunction;
+use super::define::scalar;
+use crate::types::{BaseType, DataType as T, Datum};
+
+const ANY: T = T::new(BaseType::Any);
+
+/// The signatures.
+pub static FUNCTIONS: &[ScalarFunction] = &[
+    scalar("gen_random_uuid", &[], T::UUID, |_, _| Ok(Datum::Uuid(Arc::new(uuid::Uuid::new_v4().into_bytes()))))
+        .volatile(),
+    scalar("num_nulls", &[ANY], T::INT4, |_, args| {
+        Ok(Datum::Int4(args.iter().filter(|value| value.is_null()).count() as i32))
+    })
+    .variadic()
+    .nullable(),
+    scalar("num_nonnulls", &[ANY], T::INT4, |_, args| {
+        Ok(Datum::Int4(args.iter().filter(|value| !value.is_null()).count() as i32))
+    })
+    .variadic()
+    .nullable(),
+];
