@@ -232,6 +232,7 @@ pub struct LogStore {
     published: Arc<Published>,
     segments: Arc<SegmentSet>,
     spare: Arc<Spare>,
+    disk: Arc<dyn Disk>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     append_seconds: Histogram,
 }
@@ -264,7 +265,7 @@ impl LogStore {
             let spare = spare.clone();
             spawn("log-segments", move || spare.serve()).map_err(|source| directory_error(&config, source))?
         };
-        let opened = Node::open(config.node(), disk, spare.clone(), &mut *transport);
+        let opened = Node::open(config.node(), disk.clone(), spare.clone(), &mut *transport);
         let node = match opened {
             Ok(node) => node,
             Err(error) => {
@@ -288,7 +289,7 @@ impl LogStore {
         };
         let threads = Mutex::new(vec![thread, maker]);
         let append_seconds = histogram!("alluvium_log_append_seconds", "node" => config.node_id.to_string());
-        Ok(LogStore { inbox, published, segments, spare, threads, append_seconds })
+        Ok(LogStore { inbox, published, segments, spare, disk, threads, append_seconds })
     }
 
     /// A client in this process.
@@ -347,6 +348,8 @@ impl LogStore {
             // The thread's panic has been reported where it happened.
             let _ = thread.join();
         }
+        // Clients and subscriptions may outlive the store; the directory is free all the same.
+        self.disk.close();
     }
 }
 

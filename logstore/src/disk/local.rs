@@ -6,17 +6,19 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::{Disk, DiskFile};
 
 const LOCK_FILE: &str = "LOCK";
 const FILL_BLOCK_BYTES: usize = 1 << 20;
 
-/// A local directory. Holds an exclusive lock on it for as long as it lives.
+/// A local directory. Holds an exclusive lock on it until it is closed.
 pub struct LocalDisk {
     directory: PathBuf,
     directory_handle: File,
     /// Kept for its lock, which the kernel releases when the process ends, however it ends.
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 impl LocalDisk {
@@ -41,7 +43,7 @@ impl LocalDisk {
             Err(TryLockError::Error(error)) => return Err(error),
         }
         let directory_handle = File::open(directory)?;
-        Ok(LocalDisk { directory: directory.to_owned(), directory_handle, _lock: lock })
+        Ok(LocalDisk { directory: directory.to_owned(), directory_handle, lock: Mutex::new(Some(lock)) })
     }
 }
 
@@ -92,6 +94,11 @@ impl Disk for LocalDisk {
 
     fn sync_directory(&self) -> io::Result<()> {
         self.directory_handle.sync_all()
+    }
+
+    fn close(&self) {
+        // Readers may keep this object; the lock must not wait for them.
+        self.lock.lock().take();
     }
 
     fn location(&self) -> String {

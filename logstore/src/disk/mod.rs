@@ -25,6 +25,8 @@ pub trait Disk: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync_directory(&self) -> io::Result<()>;
+    /// Gives up ownership of the directory; nothing is written after that. Open files stay readable.
+    fn close(&self) {}
     /// Where the files are, for messages.
     fn location(&self) -> String;
 }

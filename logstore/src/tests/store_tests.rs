@@ -231,8 +231,11 @@ async fn a_directory_has_one_owner() {
     let store = LogStore::open(small(&directory)).expect("open");
     let second = LogStore::open(small(&directory)).err();
     assert!(matches!(second, Some(OpenError::InUse { .. })), "{second:?}");
+    // A client that outlives its store does not keep the directory.
+    let client = store.client();
     drop(store);
     LogStore::open(small(&directory)).expect("free again");
+    drop(client);
     let other_node = LogStoreConfig { node_id: 2, peers: vec![2], ..small(&directory) };
     let refused = LogStore::open(other_node).err().map(|error| error.to_string());
     assert!(refused.as_ref().is_some_and(|text| text.contains("written by node 1")), "{refused:?}");
