@@ -14,13 +14,16 @@ use crate::table::RowIds;
 use crate::testing::MemoryStore;
 use crate::types::Datum;
 
+/// A running transaction, its catalog changes and its savepoints.
+type Running = (Arc<dyn Transaction>, Mutex<CatalogChanges>, Vec<(SavepointId, usize)>);
+
 /// A session over a store of its own, or of another session.
 pub(super) struct Session {
     pub store: Arc<dyn Store>,
     pub manager: Arc<CatalogManager>,
     pub role: Oid,
     pub search_path: Vec<String>,
-    transaction: Option<(Arc<dyn Transaction>, Mutex<CatalogChanges>, Vec<(SavepointId, usize)>)>,
+    transaction: Option<Running>,
     pub notices: Vec<Notice>,
     pub row_ids: Arc<RowIds>,
 }

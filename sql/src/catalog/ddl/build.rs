@@ -59,7 +59,7 @@ impl Work<'_> {
         // The greatest row id used.
         let mut last_id = 0u64;
         source(&mut |old_key, row| {
-            crate::table::check_not_null(new, row, &self.context.eval)?;
+            crate::table::check_not_null(new, row, self.context.eval)?;
             key.clear();
             value.clear();
             if !access.primary_key(row, &mut key)? {
@@ -111,7 +111,7 @@ impl Work<'_> {
     fn not_unique(&self, table: &Table, index: &str, columns: &[usize], row: &Row) -> SqlError {
         let names: Vec<_> = columns.iter().map(|column| table.columns[*column].name.as_str()).collect();
         let values = columns.iter().map(|column| (&row[*column], table.columns[*column].data_type));
-        let values = format_row_values(values, &self.context.eval, None);
+        let values = format_row_values(values, self.context.eval, None);
         SqlError::new(SqlState::UNIQUE_VIOLATION, format!("could not create unique index \"{index}\""))
             .with_detail(format!("Key ({})=({values}) is duplicated.", names.join(", ")))
             .with_table(table.name.clone())

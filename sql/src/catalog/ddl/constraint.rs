@@ -26,7 +26,7 @@ pub(super) enum ConstraintKind {
     PrimaryKey(Vec<String>),
     Unique(Vec<String>),
     /// The condition, and the column that it was written with.
-    Check(Expr, Option<String>),
+    Check(Box<Expr>, Option<String>),
 }
 
 impl NewConstraint {
@@ -52,7 +52,7 @@ impl NewConstraint {
             }
             TableConstraint::Check(check) => Ok(Self {
                 name: check.name.as_ref().map(identifier),
-                kind: ConstraintKind::Check((*check.expr).clone(), None),
+                kind: ConstraintKind::Check(check.expr.clone(), None),
             }),
             TableConstraint::ForeignKey(_) => Err(foreign_key()),
             other => Err(SqlError::unsupported(format!("table constraint \"{other}\""))),

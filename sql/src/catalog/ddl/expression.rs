@@ -64,9 +64,7 @@ fn literal_text(expr: &Expr) -> Option<&str> {
             Value::SingleQuotedString(text) => Some(text),
             _ => None,
         },
-        Expr::Cast { expr, data_type, .. } if matches!(data_type, TypeName::Regclass | TypeName::Text) => {
-            literal_text(expr)
-        }
+        Expr::Cast { expr, data_type: TypeName::Regclass | TypeName::Text, .. } => literal_text(expr),
         Expr::Nested(expr) => literal_text(expr),
         _ => None,
     }

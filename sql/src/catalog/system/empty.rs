@@ -30,7 +30,7 @@ system_views! { "pg_catalog"
         pubdelete: BOOL, pubtruncate: BOOL, pubviaroot: BOOL
     }
     6106 pg_publication_rel = empty {
-        oid: OID, prpubid: OID, prrelid: OID, prqual: NODE_TREE, prattrs: INT2_VECTOR
+        oid: OID, prpubid: OID, prrelid: OID, prqual: NODE_TREE, prattrs: INT2_ARRAY
     }
     6237 pg_publication_namespace = empty {
         oid: OID, pnpubid: OID, pnnspid: OID

@@ -183,7 +183,6 @@ fn sizes(data_type: DataType) -> Sizes {
         BaseType::Float8 => float(53),
         BaseType::Numeric => {
             let (precision, scale) = Numeric::precision_and_scale(modifier).unzip();
-            let (precision, scale) = (precision.map(|digits| digits as i32), scale.map(|digits| digits as i32));
             Sizes { precision, radix: Some(10), scale, ..Sizes::default() }
         }
         BaseType::Varchar | BaseType::Bpchar => {
