@@ -1,7 +1,7 @@
 //! Postgres' DDL that the SQL parser does not know: roles, databases, ALTER SEQUENCE, GRANT and some ALTERs.
 //!
 //! The parser asks [`carrier`] first. A statement that is ours travels on as a `PRAGMA` node with its text
-//! inside (no Postgres statement becomes one), and is read here when it is run. [`Words`] is all the grammar
+//! inside (no Postgres statement becomes one), and is read here when it is run. `Words` is all the grammar
 //! needs: every statement is a head and a list of clauses.
 
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Statement, Value};
