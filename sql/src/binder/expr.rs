@@ -284,7 +284,9 @@ impl Binder<'_> {
         let mut coerced = Vec::with_capacity(args.len());
         for (position, arg) in args.into_iter().enumerate() {
             let to = resolved.args.get(position).copied().unwrap_or(arg.data_type());
-            coerced.push(self.coerce(arg, to, Context::Implicit)?);
+            // `text || anything` takes what can be assigned to text.
+            let context = if resolved.function.name == "||" { Context::Assignment } else { Context::Implicit };
+            coerced.push(self.coerce(arg, to, context)?);
         }
         let scalar = Scalar::Call { function: resolved.function, args: coerced, data_type: resolved.result };
         Ok(self.fold_call(scalar))

@@ -121,7 +121,11 @@ pub fn resolve_operator(symbol: &str, left: Option<DataType>, right: DataType) -
         [right] => format!("{symbol} {}", right.name()),
         _ => symbol.to_owned(),
     };
-    match select(candidates, &given) {
+    // An untyped operand of || is text rather than an array, whatever stands beside it.
+    let untyped = given.iter().any(|data_type| data_type.is_unknown());
+    let selection =
+        if untyped && is_text_concatenation(symbol, &given) { Selection::None } else { select(candidates, &given) };
+    match selection {
         Selection::One(resolved) => Ok(resolved),
         Selection::None if is_text_concatenation(symbol, &given) => {
             let text = [DataType::TEXT, DataType::TEXT];
