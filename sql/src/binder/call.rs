@@ -96,6 +96,16 @@ impl Binder<'_> {
         for arg in args {
             match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => bound.push(self.expr(expr, scope)?),
+                FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name)) => {
+                    let (schema, relation) = split_name(name)?;
+                    let Some(item) = scope.item(schema.as_deref(), &relation) else {
+                        return Err(SqlError::new(
+                            SqlState::UNDEFINED_TABLE,
+                            format!("missing FROM-clause entry for table \"{relation}\""),
+                        ));
+                    };
+                    bound.push(Scalar::Record(super::names::columns_of(item)));
+                }
                 FunctionArg::Unnamed(_) => return Err(SqlError::unsupported("* as an argument")),
                 _ => return Err(SqlError::unsupported("named arguments")),
             }
@@ -177,13 +187,7 @@ impl Binder<'_> {
                     data_type,
                 }
             }
-            "row" => {
-                let mut fields = Vec::with_capacity(call.args.len());
-                for field in self.args(call.args, scope)? {
-                    fields.push(self.settle(field)?);
-                }
-                Scalar::Record(fields)
-            }
+            "row" => Scalar::Record(self.args(call.args, scope)?),
             "grouping" => {
                 let mut args = Vec::new();
                 for expr in group::grouping_args(call.args)? {
@@ -258,6 +262,9 @@ impl Binder<'_> {
     }
 
     fn aggregate_parts(&mut self, call: &Call<'_>, filter: Option<&Expr>, scope: &Scope<'_>) -> Result<Aggregate> {
+        if call.star && call.distinct {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"*\""));
+        }
         let args = if call.star { Vec::new() } else { self.args(call.args, scope)? };
         if call.star && call.name != "count" {
             return Err(SqlError::new(

@@ -44,6 +44,9 @@ impl Binder<'_> {
         if context == Context::Implicit && resolve::is_relabelling(from, to) {
             return Ok(Some(scalar));
         }
+        if from.array != to.array && resolve::is_relabelling(from, to) {
+            return Ok(Some(retype(scalar, to)));
+        }
         if !resolve::can_cast(from, to, context) {
             return Ok(None);
         }
@@ -101,6 +104,9 @@ impl Binder<'_> {
 
     /// What stays unknown becomes text, as at the end of a select list.
     pub(super) fn settle(&mut self, scalar: Scalar) -> Result<Scalar> {
+        if let Scalar::Record(fields) = scalar {
+            return Ok(Scalar::Record(fields.into_iter().map(|field| self.settle(field)).collect::<Result<_>>()?));
+        }
         if scalar.data_type().is_unknown() {
             self.coerce(scalar, DataType::TEXT, Context::Implicit)
         } else {
@@ -155,6 +161,17 @@ impl Binder<'_> {
                 format!("{clause} could not convert type {} to {}", from.name(), common.name()),
             )),
         }
+    }
+}
+
+/// The same value under another type's name, without a conversion at run time.
+fn retype(mut scalar: Scalar, to: DataType) -> Scalar {
+    match &mut scalar {
+        Scalar::Literal { data_type, .. } | Scalar::Column { data_type, .. } | Scalar::Call { data_type, .. } => {
+            *data_type = to;
+            scalar
+        }
+        _ => relabel(scalar, to),
     }
 }
 

@@ -40,6 +40,7 @@ impl Binder<'_> {
                     alias: "excluded".into(),
                     schema: None,
                     columns: ItemColumns::Table(excluded),
+                    oid: None,
                 });
                 // Unqualified names mean the existing row.
                 let own = Namespace { items: row.items.clone(), merged: None };

@@ -87,8 +87,12 @@ impl Binder<'_> {
         let first = self.columns.add_table(&found, &visible);
         let schema = if alias.is_none() { self.context.catalog.schema_name(found.schema) } else { None };
         let scan = Scan { table: found, first, alias: visible.clone() };
-        let item =
-            Item { alias: visible, schema: schema.map(str::to_owned), columns: ItemColumns::Table(scan.clone()) };
+        let item = Item {
+            alias: visible,
+            schema: schema.map(str::to_owned),
+            columns: ItemColumns::Table(scan.clone()),
+            oid: Some(scan.table.oid),
+        };
         let mut namespace = Namespace { items: vec![item], merged: None };
         let mut input = Rel::Scan(scan.clone());
         if !others.is_empty() {

@@ -91,8 +91,7 @@ impl Binder<'_> {
             Expr::Tuple(values) => {
                 let mut fields = Vec::with_capacity(values.len());
                 for value in values {
-                    let field = self.expr(value, scope)?;
-                    fields.push(self.settle(field)?);
+                    fields.push(self.expr(value, scope)?);
                 }
                 Ok(Scalar::Record(fields))
             }

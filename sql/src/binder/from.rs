@@ -210,7 +210,7 @@ impl Binder<'_> {
                 column.0 = fold(&renamed.name);
             }
         }
-        let item = Item { alias: name, schema, columns: ItemColumns::Listed(Arc::from(columns)) };
+        let item = Item { alias: name, schema, columns: ItemColumns::Listed(Arc::from(columns)), oid: None };
         Ok(Namespace { items: vec![item], merged: None })
     }
 
@@ -233,8 +233,12 @@ impl Binder<'_> {
                 let schema = alias.is_none().then(|| self.schema_of(table.schema)).flatten();
                 let first = self.columns.add_table(&table, &visible);
                 let scan = Scan { table, first, alias: visible.clone() };
-                let item =
-                    Item { alias: visible.clone(), schema: schema.clone(), columns: ItemColumns::Table(scan.clone()) };
+                let item = Item {
+                    alias: visible.clone(),
+                    schema: schema.clone(),
+                    columns: ItemColumns::Table(scan.clone()),
+                    oid: Some(scan.table.oid),
+                };
                 if alias.is_some_and(|alias| !alias.columns.is_empty()) {
                     let mut columns = Vec::new();
                     item.for_each_column(&mut |name, scalar| columns.push((name.to_owned(), scalar)));
@@ -251,7 +255,9 @@ impl Binder<'_> {
                 let columns = columns.collect();
                 let schema = alias.is_none().then(|| view.schema.to_owned());
                 let rel = Rel::System { view, columns: ids, alias: visible.clone() };
-                Ok((rel, self.listed(visible, schema, columns, alias)?))
+                let mut names = self.listed(visible, schema, columns, alias)?;
+                names.items[0].oid = Some(view.oid);
+                Ok((rel, names))
             }
             Relation::View(view) => {
                 let schema = alias.is_none().then(|| self.schema_of(view.schema)).flatten();

@@ -43,7 +43,7 @@ impl Binder<'_> {
         let row_first = self.columns.add_table(&table, &alias);
         let row = Scan { table: table.clone(), first: row_first, alias: alias.clone() };
         let excluded_first = self.columns.add_table(&table, "excluded");
-        let item = Item { alias, schema: None, columns: ItemColumns::Table(row) };
+        let item = Item { alias, schema: None, columns: ItemColumns::Table(row), oid: Some(table.oid) };
         let namespace = Namespace { items: vec![item], merged: None };
         let checks = self.checks(&table, &namespace)?;
         let on_conflict = match &insert.on {

@@ -19,6 +19,8 @@ pub(super) struct Item {
     pub schema: Option<String>,
     /// Its columns.
     pub columns: ItemColumns,
+    /// The relation's OID, for `tableoid`.
+    pub oid: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -153,6 +155,19 @@ impl Item {
         }
     }
 
+    /// `tableoid`; the other system columns of Postgres tell of things that are not here.
+    fn system_column(&self, name: &str) -> Result<Option<Scalar>> {
+        match (self.oid, name) {
+            (Some(oid), "tableoid") => {
+                Ok(Some(Scalar::Literal { value: crate::types::Datum::Oid(oid), data_type: DataType::OID }))
+            }
+            (Some(_), "ctid" | "xmin" | "xmax" | "cmin" | "cmax") => {
+                Err(SqlError::unsupported(format!("system column {name}")))
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn answers_to(&self, schema: Option<&str>, name: &str) -> bool {
         self.alias == name && !self.alias.is_empty() && (schema.is_none() || self.schema.as_deref() == schema)
     }
@@ -267,6 +282,11 @@ impl Scope<'_> {
             }
             scope = level.parent;
         }
+        for item in &self.namespace.items {
+            if let Some(scalar) = item.system_column(name)? {
+                return Ok(Some(Found::Column(scalar)));
+            }
+        }
         Ok(None)
     }
 
@@ -295,14 +315,9 @@ impl Scope<'_> {
                 Err(SqlError::new(SqlState::AMBIGUOUS_COLUMN, format!("column reference \"{column}\" is ambiguous")))
             }
             (Some(scalar), _) => Ok(scalar),
-            (None, _) => match (&item.columns, column) {
-                (ItemColumns::Table(scan), "tableoid") => {
-                    Ok(Scalar::Literal { value: crate::types::Datum::Oid(scan.table.oid), data_type: DataType::OID })
-                }
-                (ItemColumns::Table(_), "ctid" | "xmin" | "xmax" | "cmin" | "cmax") => {
-                    Err(SqlError::unsupported(format!("system column {column}")))
-                }
-                _ => {
+            (None, _) => match item.system_column(column)? {
+                Some(scalar) => Ok(scalar),
+                None => {
                     Err(SqlError::new(SqlState::UNDEFINED_COLUMN, format!("column {relation}.{column} does not exist")))
                 }
             },

@@ -79,6 +79,13 @@ pub(super) fn is_relabelling(from: DataType, to: DataType) -> bool {
     if from.same_type(to) || is_polymorphic(to) {
         return true;
     }
+    // The vectors of the system catalog are arrays under another name.
+    match (from.array, from.base, to.array, to.base) {
+        (false, BaseType::Int2Vector, true, BaseType::Int2) | (false, BaseType::OidVector, true, BaseType::Oid) => {
+            return true;
+        }
+        _ => {}
+    }
     if from.array != to.array {
         return false;
     }

@@ -42,8 +42,12 @@ pub fn bind_scalar(
         .collect();
     let ids: Vec<usize> = (0..listed.len()).collect();
     let listed: Vec<_> = listed.into_iter().filter(|(name, _)| !name.is_empty()).collect();
-    let item =
-        Item { alias: columns.relation.to_owned(), schema: None, columns: ItemColumns::Listed(Arc::from(listed)) };
+    let item = Item {
+        alias: columns.relation.to_owned(),
+        schema: None,
+        columns: ItemColumns::Listed(Arc::from(listed)),
+        oid: None,
+    };
     let namespace = Namespace { items: vec![item], merged: None };
     let level = Level::default();
     let clause = if columns.columns.is_empty() { Clause::Default } else { Clause::Check };

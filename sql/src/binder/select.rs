@@ -146,12 +146,12 @@ impl Binder<'_> {
                 rel = Rel::Sort { input: Box::new(rel), keys };
             }
             rel = self.locked(rel, tail.locks, &namespace, conditions)?;
-            let (exprs, output) = self.project(items);
+            let (exprs, output) = self.project(items, &rel, parent);
             let rel = self.limit(rel.mapped(exprs), tail, parent)?;
             return Ok(Query { rel, output });
         }
 
-        let (exprs, output) = self.project(items);
+        let (exprs, output) = self.project(items, &rel, parent);
         rel = rel.mapped(exprs);
         let columns: Vec<ColumnId> = output.iter().map(|output| output.id).collect();
         let resolve = |binder: &Self, target: Target| match target {
@@ -241,12 +241,25 @@ impl Binder<'_> {
     }
 
     /// Select list → computed columns and the output.
-    pub(super) fn project(&mut self, items: Vec<Item>) -> (Vec<(ColumnId, Scalar)>, Vec<Output>) {
+    pub(super) fn project(
+        &mut self,
+        items: Vec<Item>,
+        rel: &Rel,
+        parent: Option<&Scope<'_>>,
+    ) -> (Vec<(ColumnId, Scalar)>, Vec<Output>) {
+        // Columns of queries around are not the input's: they are computed like any other expression.
+        let mut own = Vec::new();
+        if parent.is_some() {
+            rel.for_each_output(&mut |id| own.push(id));
+        }
+        let is_input = |columns: &super::Columns, id: ColumnId, data_type: crate::types::DataType| {
+            (parent.is_none() || own.contains(&id)) && columns.infos[id].data_type.same_type(data_type)
+        };
         let mut exprs: Vec<(ColumnId, Scalar)> = Vec::new();
         let mut output = Vec::with_capacity(items.len());
         for Item { name, scalar } in items {
             let id = match &scalar {
-                Scalar::Column { id, .. } => *id,
+                Scalar::Column { id, data_type } if is_input(&self.columns, *id, *data_type) => *id,
                 scalar => match exprs.iter().find(|(_, present)| present.same(scalar)) {
                     Some((id, _)) => *id,
                     None => {

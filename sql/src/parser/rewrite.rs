@@ -6,7 +6,7 @@
 //! never fills: `OVERRIDING … VALUE` ([`overriding`]), `VACUUM`'s ANALYZE ([`vacuum_analyzes`]).
 
 use sqlparser::ast::{
-    CopyOption, Ident, Insert, Query, SetExpr, Setting, Statement, VacuumStatement, Value, ValueWithSpan,
+    Analyze, CopyOption, Ident, Insert, Query, SetExpr, Setting, Statement, VacuumStatement, Value, ValueWithSpan,
 };
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
@@ -35,6 +35,20 @@ pub fn overriding(insert: &Insert) -> Option<Overriding> {
 /// Whether a VACUUM also asks for ANALYZE.
 pub fn vacuum_analyzes(vacuum: &VacuumStatement) -> bool {
     vacuum.reindex
+}
+
+/// The ANALYZE of a VACUUM … ANALYZE.
+pub fn analyze_of_vacuum(vacuum: &VacuumStatement) -> Statement {
+    Statement::Analyze(Analyze {
+        table_name: vacuum.table_name.clone(),
+        partitions: None,
+        for_columns: false,
+        columns: Vec::new(),
+        cache_metadata: false,
+        noscan: false,
+        compute_statistics: false,
+        has_table_keyword: false,
+    })
 }
 
 /// Whether COPY's FORCE_QUOTE was given as `*`.
@@ -103,6 +117,11 @@ pub(super) fn rewrite(tokens: &mut Vec<TokenWithSpan>) -> Notes {
     if first == Keyword::RESET && is_word(tokens.get(1), "time") && is_word(tokens.get(2), "zone") {
         tokens.remove(2);
         tokens[1].token = word("timezone", Keyword::TIMEZONE);
+    }
+    if first == Keyword::TABLE {
+        let span = tokens[0].span;
+        let select = [word("SELECT", Keyword::SELECT), Token::Mul, word("FROM", Keyword::FROM)];
+        tokens.splice(0..1, select.map(|token| TokenWithSpan { token, span }));
     }
     let mut at = 0;
     while at < tokens.len() {

@@ -1,6 +1,7 @@
 //! Plans of statements, as EXPLAIN shows them, and errors of those that cannot be planned.
 
-mod errors;
+mod engine;
+mod golden;
 mod plans;
 mod schema;
 mod tpch;
