@@ -1,4 +1,4 @@
-//! The row engine: runs any [`Plan`](crate::plan::Plan) a row at a time.
+//! The row engine: runs any [`Plan`] a row at a time.
 //!
 //! ```text
 //! Plan ──compile──▶ Prepared (immutable, shared, cached with the plan)
@@ -7,10 +7,10 @@
 //!                   Execution ──next──▶ row, row, row, end
 //! ```
 //!
-//! - Compiling turns expressions into [`expr::Code`] and tables into [`crate::table::TableAccess`] once; opening
+//! - Compiling turns expressions into `expr::Code` and tables into [`crate::table::TableAccess`] once; opening
 //!   costs one allocation a node, so that a prepared point query pays for little but the lookup.
 //! - An operator fills a row of its caller's: no allocation per row on its own account.
-//! - Expressions read the operator's input row. Rows of enclosing queries lie on a stack in [`Context`]: a
+//! - Expressions read the operator's input row. Rows of enclosing queries lie on a stack in `Context`: a
 //!   subquery or the right side of a lateral join runs with the row pushed.
 //! - Sorts and materialised results spill to temporary files beyond `work_mem`. Hash tables (joins,
 //!   aggregates, DISTINCT, set operations, IN) cannot; beyond [`HASH_MEMORY_BYTES`] a statement they end it
