@@ -22,17 +22,23 @@ use crate::sequencer::PageRun;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Work for the thread.
-#[derive(Default)]
 pub(crate) struct ReclaimQueue {
     state: Mutex<State>,
     wake: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     rows: VecDeque<Upkeep>,
+    /// Also from the beginning: what earlier primaries have left over is not known yet.
     busy: bool,
     stop: bool,
+}
+
+impl Default for ReclaimQueue {
+    fn default() -> Self {
+        let state = State { rows: VecDeque::new(), busy: true, stop: false };
+        Self { state: Mutex::new(state), wake: Condvar::new() }
+    }
 }
 
 impl ReclaimQueue {

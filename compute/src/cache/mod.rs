@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crossbeam_epoch::{self as epoch, Guard};
 use logstore::client::EpochGrant;
 use pageserver::client::PageClient;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use storage::page::Page;
 use storage::{BranchId, Lsn, PageNo};
 use tokio::runtime::Handle;
@@ -62,6 +62,9 @@ pub(crate) struct PageCache {
     flights: Flights,
     /// Versions that got a successor and have not been looked at by the collector.
     replaced: Mutex<Vec<Replaced>>,
+    /// Held while current versions are evicted, and by a batch from its preparation to its stamping: what was
+    /// found in memory when a batch was prepared must still be there when it is applied.
+    residency: Mutex<()>,
     /// Where the eviction clock's hand is.
     hand: AtomicU32,
     /// Wakes the upkeep thread.
@@ -115,6 +118,7 @@ impl PageCache {
             runtime: config.runtime,
             flights: Flights::default(),
             replaced: Mutex::new(Vec::new()),
+            residency: Mutex::new(()),
             hand: AtomicU32::new(0),
             upkeep: Mutex::new(None),
             counters: Counters::default(),
@@ -279,6 +283,11 @@ impl PageCache {
 /// For the sequencer: its holder alone may call these, under one epoch guard from a batch's first record to its
 /// stamping.
 impl PageCache {
+    /// Keeps every current version that is in memory there.
+    pub(crate) fn hold_residency(&self) -> MutexGuard<'_, ()> {
+        self.residency.lock()
+    }
+
     /// The current version's page, whatever its LSN.
     ///
     /// # Safety

@@ -140,7 +140,7 @@ impl PageCache {
     pub(super) fn make_room(&self) -> usize {
         let touched = self.pool.touched_frames();
         let durable = self.positions.durable();
-        let mut evicted = Vec::new();
+        let mut chosen = Vec::new();
         // Twice around: the first may only find that everything was used.
         for _ in 0..2 * touched {
             let frame = Frame(1 + self.hand.fetch_add(1, Ordering::Relaxed) % (touched - 1).max(1));
@@ -152,13 +152,17 @@ impl PageCache {
             if lsn > durable || header.referenced.swap(false, Ordering::Relaxed) {
                 continue;
             }
-            if self.unlink(header.page(), frame, lsn) {
-                evicted.push(frame);
-                if evicted.len() == EVICT_BATCH.min(1 + touched as usize / 8) {
-                    break;
-                }
+            chosen.push((header.page(), frame, lsn));
+            if chosen.len() == EVICT_BATCH.min(1 + touched as usize / 8) {
+                break;
             }
         }
+        let evicted: Vec<Frame> = {
+            // Commits wait for this: it is kept to the unlinking.
+            let _residency = self.residency.lock();
+            chosen.retain(|(page, frame, lsn)| self.unlink(*page, *frame, *lsn));
+            chosen.into_iter().map(|(_, frame, _)| frame).collect()
+        };
         let count = evicted.len();
         self.counters.evictions.fetch_add(count as u64, Ordering::Relaxed);
         self.retire(evicted);

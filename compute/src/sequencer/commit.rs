@@ -199,6 +199,7 @@ impl Sequencer {
         change: impl FnOnce(&mut BatchWriter<'_>) -> Result<(), SequencerError>,
     ) -> Result<Lsn, SequencerError> {
         let guard = epoch::pin();
+        let _residency = self.cache.hold_residency();
         inner.encoder.begin();
         let outcome = {
             let Inner { encoder, changes, applying, .. } = inner;
