@@ -6,12 +6,17 @@ mod binary_string;
 mod datetime;
 pub(crate) mod define;
 mod detached;
+mod format_datetime;
+mod format_number;
+#[cfg(test)]
+mod golden_tests;
 mod json;
 mod json_build;
 mod json_path;
 mod math;
 mod misc;
 mod operators;
+mod parse_datetime;
 mod regexp;
 pub mod registry;
 mod resolve;
