@@ -3,7 +3,7 @@
 use super::define::scalar;
 use super::define::{interval, string};
 use super::{EvalContext, ScalarFunction};
-use crate::error::Result;
+use crate::error::{Result, SqlError, SqlState};
 use crate::types::datetime::{
     DAY_US, HOUR_US, MINUTE_US, SECOND_US, civil_from_timestamp, day_of_week, day_of_year, days_from_civil, iso_week,
     julian_day, local_from_utc, offset_at, zone_abbreviation,
@@ -133,6 +133,13 @@ struct Parts {
     zone: Option<(i32, String)>,
 }
 
+impl Parts {
+    /// Days of an interval, months being of 30 days.
+    fn days_together(&self) -> i64 {
+        (self.year * 12 + self.month) * 30 + self.day
+    }
+}
+
 pub(super) fn to_char_timestamp(context: &EvalContext, args: &[Datum]) -> Result<Datum> {
     let (us, zoned) = match &args[0] {
         Datum::Timestamptz(us) => (*us, true),
@@ -155,7 +162,7 @@ pub(super) fn to_char_timestamp(context: &EvalContext, args: &[Datum]) -> Result
         days: Some(local.div_euclid(DAY_US)),
         zone,
     };
-    Ok(Datum::text(print(&parts, string(&args[1])?)))
+    print(&parts, string(&args[1])?)
 }
 
 fn to_char_interval(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
@@ -172,14 +179,26 @@ fn to_char_interval(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
         days: None,
         zone: None,
     };
-    Ok(Datum::text(print(&parts, string(&args[1])?)))
+    print(&parts, string(&args[1])?)
 }
 
-fn print(parts: &Parts, template: &str) -> String {
+/// What only a date has.
+const CALENDAR: [&str; 14] =
+    ["AD", "BC", "A.D.", "B.C.", "MONTH", "MON", "DAY", "DY", "D", "ID", "TZ", "TZH", "TZM", "OF"];
+
+fn print(parts: &Parts, template: &str) -> Result<Datum> {
+    if template.is_empty() {
+        return Ok(Datum::Null);
+    }
     let mut out = String::new();
     for piece in pieces(template) {
         match piece {
             Piece::Literal { text, .. } => out.push_str(&text),
+            Piece::Field { name, .. } if parts.days.is_none() && CALENDAR.contains(&name) => {
+                let message = "invalid format specification for an interval value";
+                let error = SqlError::new(SqlState::INVALID_DATETIME_FORMAT, message);
+                return Err(error.with_hint("Intervals are not tied to specific calendar dates."));
+            }
             Piece::Field { name, written, fill, ordinal } => {
                 let start = out.len();
                 field(parts, name, &written, fill, &mut out);
@@ -190,7 +209,7 @@ fn print(parts: &Parts, template: &str) -> String {
             }
         }
     }
-    out
+    Ok(Datum::text(out))
 }
 
 /// `st`, `nd`, `rd` or `th` for a number as printed.
@@ -219,8 +238,6 @@ fn field(parts: &Parts, name: &str, written: &str, fill: bool, out: &mut String)
     use std::fmt::Write;
     let put = |out: &mut String, value: i64, width: usize| {
         let _ = match fill {
-            // The sign does not count in the width.
-            true if value < 0 => write!(out, "-{:0width$}", -value),
             true => write!(out, "{value:0width$}"),
             false => write!(out, "{value}"),
         };
@@ -234,10 +251,11 @@ fn field(parts: &Parts, name: &str, written: &str, fill: bool, out: &mut String)
     let twelve = if parts.hour % 12 == 0 { 12 } else { parts.hour % 12 };
     let afternoon = parts.hour % 24 >= 12;
     match name {
-        "HH" | "HH12" => put(out, twelve, 2),
-        "HH24" => put(out, parts.hour, 2),
-        "MI" => put(out, parts.minute, 2),
-        "SS" => put(out, parts.second, 2),
+        // Only here the sign does not count in the width.
+        "HH" | "HH12" => put(out, twelve, 2 + usize::from(twelve < 0)),
+        "HH24" => put(out, parts.hour, 2 + usize::from(parts.hour < 0)),
+        "MI" => put(out, parts.minute, 2 + usize::from(parts.minute < 0)),
+        "SS" => put(out, parts.second, 2 + usize::from(parts.second < 0)),
         "MS" | "FF3" => out.push_str(&format!("{:03}", parts.microsecond / 1_000)),
         "US" | "FF6" => out.push_str(&format!("{:06}", parts.microsecond)),
         "FF1" => out.push_str(&format!("{:01}", parts.microsecond / 100_000)),
@@ -272,7 +290,8 @@ fn field(parts: &Parts, name: &str, written: &str, fill: bool, out: &mut String)
                 year if year > 0 => (year + 99) / 100,
                 year => (year - 1) / 100 - 1 + i64::from((year - 1) % 100 == 0),
             };
-            put(out, century, 2);
+            // Here a minus takes no place.
+            put(out, century, 2 + usize::from(century < 0));
         }
         "MM" => put(out, parts.month, 2),
         "MONTH" if parts.month > 0 => put_name(out, cased(MONTHS[parts.month as usize - 1], written), 9),
@@ -285,6 +304,8 @@ fn field(parts: &Parts, name: &str, written: &str, fill: bool, out: &mut String)
         "DAY" if dated => put_name(out, cased(DAYS[day_of_week(days) as usize], written), 9),
         "DY" if dated => out.push_str(&cased(&DAYS[day_of_week(days) as usize][..3], written)),
         "DD" => put(out, parts.day, 2),
+        "DDD" if !dated => put(out, parts.days_together(), 3),
+        "WW" if !dated => put(out, (parts.days_together() - 1) / 7 + 1, 2),
         "DDD" if dated => put(out, day_of_year(civil_from_timestamp(days * DAY_US).0).into(), 3),
         "IDDD" if dated => {
             let (iso_year, _) = iso_week(days);

@@ -96,6 +96,7 @@ impl Template {
                 _ if starts("PL") => (Some(Piece::Plus), 2),
                 _ if starts("PR") => (Some(Piece::Bracket), 2),
                 _ if starts("SG") => (Some(Piece::SignAt), 2),
+                'B' | 'b' => (None, 1),
                 _ if starts("RN") => {
                     template.roman = Some(first == 'R');
                     (None, 2)
@@ -141,7 +142,7 @@ impl Template {
 fn to_char(value: &Numeric, format: &Datum) -> Result<Datum> {
     let template = Template::read(string(format)?)?;
     if let Some(upper) = template.roman {
-        return Ok(Datum::text(roman(value, upper, template.fill)));
+        return roman(value, upper, template.fill).map(Datum::text);
     }
     if template.exponent {
         return exponent(value, &template);
@@ -155,7 +156,11 @@ fn to_char(value: &Numeric, format: &Datum) -> Result<Datum> {
     let shown = rounded.to_string();
     let (integer, fraction) = shown.split_once('.').unwrap_or((&shown, ""));
     let integer = integer.trim_start_matches('0');
-    let overflow = integer.len() > template.integer || !value.is_finite();
+    if value.is_nan() && template.pieces.iter().any(|piece| matches!(piece, Piece::Ordinal(_))) {
+        return Err(SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, "\"NaN\" is not a number"));
+    }
+    // A zero before the point takes a place too.
+    let overflow = integer.len().max(1) > template.integer;
     // What rounds to zero has no sign.
     Ok(Datum::text(print(&template, integer, fraction, negative && !rounded.is_zero(), overflow)))
 }
@@ -185,7 +190,7 @@ fn print(template: &Template, integer: &str, fraction: &str, negative: bool, ove
     let first_digit = template.pieces.iter().position(|piece| matches!(piece, Piece::Digit(_) | Piece::Point));
     let leading_sign = sign_at.is_some() && sign_at < first_digit;
     let bracket = template.has(&Piece::Bracket);
-    let own_sign = [Piece::Minus, Piece::Plus, Piece::SignAt].iter().any(|piece| template.has(piece));
+    let own_sign = [Piece::Minus, Piece::SignAt].iter().any(|piece| template.has(piece));
     let sign_pending = match (negative, template.fill) {
         _ if leading_sign => Some(if negative { "-" } else { "+" }),
         _ if sign_at.is_some() => None,
@@ -200,7 +205,9 @@ fn print(template: &Template, integer: &str, fraction: &str, negative: bool, ove
     let leading = template.integer.saturating_sub(integer.len());
     let (mut position, mut place, mut after_point) = (0, 0, false);
     // In fill mode off, zeros at the end of the fraction go unless a 0 asks for them.
-    let kept = match template.fill {
+    let finite = !integer.starts_with(|c: char| c.is_ascii_alphabetic());
+    let kept = match template.fill || overflow {
+        _ if !finite && !overflow => 0,
         true => template.fraction,
         false => fraction.trim_end_matches('0').len().max(template.last_zero),
     };
@@ -221,7 +228,9 @@ fn print(template: &Template, integer: &str, fraction: &str, negative: bool, ove
                 } else if position >= leading {
                     printer.start();
                     printer.out.push_str(&integer[position - leading..position - leading + 1]);
-                } else if zero || position + 1 == template.integer && !template.point {
+                } else if zero
+                    || position + 1 == template.integer && (template.fraction == 0 || !template.fill && kept == 0)
+                {
                     printer.start();
                     printer.out.push('0');
                 } else if template.fill {
@@ -232,7 +241,9 @@ fn print(template: &Template, integer: &str, fraction: &str, negative: bool, ove
             Piece::Point => {
                 printer.start();
                 after_point = true;
-                printer.out.push('.');
+                if finite || overflow {
+                    printer.out.push('.');
+                }
             }
             Piece::Comma => {
                 let inside = printer.started;
@@ -261,7 +272,7 @@ fn print(template: &Template, integer: &str, fraction: &str, negative: bool, ove
             },
             Piece::Currency => printer.out.push(' '),
             Piece::Ordinal(upper) => {
-                if !negative && !template.point {
+                if !negative && !overflow && !template.point {
                     let ending = ordinal_ending(if integer.is_empty() { "0" } else { integer });
                     printer.out.push_str(&if *upper { ending.to_ascii_uppercase() } else { ending.to_owned() });
                 }
@@ -272,7 +283,7 @@ fn print(template: &Template, integer: &str, fraction: &str, negative: bool, ove
     printer.out
 }
 
-fn roman(value: &Numeric, upper: bool, fill: bool) -> String {
+fn roman(value: &Numeric, upper: bool, fill: bool) -> Result<String> {
     const DIGITS: [(&str, i64); 13] = [
         ("M", 1_000),
         ("CM", 900),
@@ -288,7 +299,11 @@ fn roman(value: &Numeric, upper: bool, fill: bool) -> String {
         ("IV", 4),
         ("I", 1),
     ];
-    let Some(mut rest) = value.to_i64().filter(|value| (1..=3_999).contains(value)) else { return "#".repeat(15) };
+    if !value.is_finite() {
+        let what = if value.is_nan() { "NaN" } else { "infinity" };
+        return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("cannot convert {what} to integer")));
+    }
+    let Some(mut rest) = value.to_i64().filter(|value| (1..=3_999).contains(value)) else { return Ok("#".repeat(15)) };
     let mut out = String::new();
     for (digit, worth) in DIGITS {
         while rest >= worth {
@@ -297,18 +312,26 @@ fn roman(value: &Numeric, upper: bool, fill: bool) -> String {
         }
     }
     let out = if upper { out } else { out.to_ascii_lowercase() };
-    if fill { format!("{out:>15}") } else { out }
+    Ok(if fill { format!("{out:>15}") } else { out })
 }
 
 fn exponent(value: &Numeric, template: &Template) -> Result<Datum> {
     if !value.is_finite() {
-        let width = template.integer + template.fraction + 5;
-        return Ok(Datum::text(format!(" {}", "#".repeat(width))));
+        let (integer, fraction) = ("#".repeat(template.integer), "#".repeat(template.fraction + 4));
+        return Ok(Datum::text(format!(" {integer}.{fraction}")));
     }
-    let double = value.to_f64();
-    let text = format!("{:.*e}", template.fraction, double.abs());
-    let (mantissa, power) = text.split_once('e').unwrap_or((&text, "0"));
-    let power: i32 = power.parse().unwrap_or(0);
+    let scientific = |value: &Numeric| value.leading_exponent().unwrap_or(0);
+    let shift = |value: &Numeric, power: i32| -> Result<Numeric> {
+        let places = template.fraction as i32;
+        let factor = Numeric::parse(&format!("1e{}", power.abs()))?;
+        Ok(if power > 0 { value.div(&factor)?.round(places) } else { value.mul(&factor)?.round(places) })
+    };
+    let mut power = scientific(value);
+    let mut mantissa = shift(&value.abs(), power)?;
+    if scientific(&mantissa) > 0 {
+        power += 1;
+        mantissa = shift(&value.abs(), power)?;
+    }
     let power_sign = if power < 0 { '-' } else { '+' };
     let sign = match (value.signum() < 0, template.fill) {
         (true, _) => "-",
@@ -340,7 +363,7 @@ fn to_number(text: &str, template: &Template) -> Result<Numeric> {
         }
     }
     if !digits.bytes().any(|byte| byte.is_ascii_digit()) {
-        let message = format!("invalid input syntax for type numeric: \"{text}\"");
+        let message = "invalid input syntax for type numeric: \" \"";
         return Err(SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, message));
     }
     let value = Numeric::parse(digits.trim_end_matches('.'))?;

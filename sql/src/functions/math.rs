@@ -29,8 +29,8 @@ pub static FLOAT_FUNCTIONS: &[ScalarFunction] = float_functions! {
     "ln" => |x| Ok(positive(x)?.ln()),
     "log" => |x| Ok(positive(x)?.log10()),
     "log10" => |x| Ok(positive(x)?.log10()),
-    "degrees" => |x| in_range(x.to_degrees(), x.is_finite(), x == 0.0),
-    "radians" => |x| in_range(x.to_radians(), x.is_finite(), x == 0.0),
+    "degrees" => |x| in_range(x / RADIANS_PER_DEGREE, x.is_finite(), x == 0.0),
+    "radians" => |x| in_range(x * RADIANS_PER_DEGREE, x.is_finite(), x == 0.0),
     "sin" => |x| angle(x).map(f64::sin),
     "cos" => |x| angle(x).map(f64::cos),
     "tan" => |x| angle(x).map(f64::tan),
@@ -44,9 +44,9 @@ pub static FLOAT_FUNCTIONS: &[ScalarFunction] = float_functions! {
     "asinh" => |x| Ok(x.asinh()),
     "acosh" => |x| if x < 1.0 { Err(input_range()) } else { Ok(x.acosh()) },
     "atanh" => |x| if x.abs() > 1.0 { Err(input_range()) } else { Ok(x.atanh()) },
-    "sind" => |x| angle(x).map(|x| degrees_exact(x, 0.0)),
-    "cosd" => |x| angle(x).map(|x| degrees_exact(x, 90.0)),
-    "tand" => |x| angle(x).map(|x| degrees_exact(x, 0.0) / degrees_exact(x, 90.0)),
+    "sind" => |x| angle(x).map(sine_of_degrees),
+    "cosd" => |x| angle(x).map(cosine_of_degrees),
+    "tand" => |x| angle(x).map(|x| sine_of_degrees(x) / cosine_of_degrees(x)),
 };
 
 /// All others.
@@ -213,17 +213,31 @@ fn unit(x: f64) -> Result<f64> {
     if x.abs() > 1.0 { Err(input_range()) } else { Ok(x) }
 }
 
-/// Sine of degrees, exact at multiples of 30.
-fn degrees_exact(x: f64, shift: f64) -> f64 {
-    let x = (x + shift).rem_euclid(360.0);
-    let (sign, x) = if x >= 180.0 { (-1.0, x - 180.0) } else { (1.0, x) };
+const RADIANS_PER_DEGREE: f64 = 0.017_453_292_519_943_295;
+
+/// Scaled so that 30 gives exactly one half.
+fn sine_to_30(x: f64) -> f64 {
+    (x * RADIANS_PER_DEGREE).sin() / (30.0 * RADIANS_PER_DEGREE).sin() / 2.0
+}
+
+/// Scaled so that 60 gives exactly one half.
+fn cosine_to_60(x: f64) -> f64 {
+    1.0 - (1.0 - (x * RADIANS_PER_DEGREE).cos()) / (1.0 - (60.0 * RADIANS_PER_DEGREE).cos()) / 2.0
+}
+
+fn sine_of_degrees(x: f64) -> f64 {
+    let x = x % 360.0;
+    let (sign, x) = if x < 0.0 { (-1.0, -x) } else { (1.0, x) };
+    let (sign, x) = if x > 180.0 { (-sign, 360.0 - x) } else { (sign, x) };
     let x = if x > 90.0 { 180.0 - x } else { x };
-    sign * match x {
-        0.0 => 0.0,
-        30.0 => 0.5,
-        90.0 => 1.0,
-        x => x.to_radians().sin(),
-    }
+    sign * if x <= 30.0 { sine_to_30(x) } else { cosine_to_60(90.0 - x) }
+}
+
+fn cosine_of_degrees(x: f64) -> f64 {
+    let x = (x % 360.0).abs();
+    let x = if x > 180.0 { 360.0 - x } else { x };
+    let (sign, x) = if x > 90.0 { (-1.0, 180.0 - x) } else { (1.0, x) };
+    sign * if x <= 60.0 { cosine_to_60(x) } else { sine_to_30(90.0 - x) }
 }
 
 fn remainder(a: i64, b: i64) -> Result<i64> {

@@ -250,6 +250,12 @@ impl Polymorphic {
 }
 
 impl<F: Signature> Candidate<F> {
+    /// Whether the signature leaves the type of an argument open.
+    fn is_polymorphic(&self, position: usize) -> bool {
+        let args = self.function.args();
+        args.get(position).or(args.last()).is_some_and(|declared| declared.base.is_polymorphic())
+    }
+
     fn resolved(self, given: &[DataType]) -> Resolved<F> {
         // An argument that already has the wanted type keeps its modifier.
         let args =
@@ -269,14 +275,20 @@ fn select<F: Signature>(functions: &[&'static F], given: &[DataType]) -> Selecti
     if candidates.iter().any(|candidate| !candidate.function.variadic()) {
         candidates.retain(|candidate| !candidate.function.variadic());
     }
+    // A polymorphic argument fits, but is neither a match nor preferred.
     keep_best(&mut candidates, |candidate| {
-        candidate.wants.iter().zip(given).filter(|(want, given)| want.same_type(**given)).count()
+        let same = |position: &usize| {
+            !candidate.is_polymorphic(*position) && candidate.wants[*position].same_type(given[*position])
+        };
+        (0..given.len()).filter(same).count()
     });
     keep_best(&mut candidates, |candidate| {
-        let preferred = |(want, given): &(&DataType, &DataType)| {
-            want.same_type(**given) || (want.category() == given.category() && want.is_preferred())
+        let preferred = |position: &usize| {
+            let (want, given) = (candidate.wants[*position], given[*position]);
+            !candidate.is_polymorphic(*position)
+                && (want.same_type(given) || want.category() == given.category() && want.is_preferred())
         };
-        candidate.wants.iter().zip(given).filter(preferred).count()
+        (0..given.len()).filter(preferred).count()
     });
     if candidates.len() > 1 {
         decide_unknowns(&mut candidates, given);

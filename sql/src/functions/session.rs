@@ -147,8 +147,11 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
     session("pg_has_role", &[T::OID, T::OID, T::TEXT], T::BOOL),
     scalar("format_type", &[T::OID, T::INT4], T::TEXT, |_, args| match &args[0] {
         Datum::Oid(oid) => {
-            let modifier = args[1].as_i64().map_or(-1, |modifier| modifier as i32);
-            Ok(Datum::text(format_type_oid(*oid, modifier)))
+            // Without a typmod at all the SQL name is meant.
+            Ok(Datum::text(match (args[1].as_i64(), T::from_oid(*oid)) {
+                (None, Some(data_type)) => data_type.name(),
+                (modifier, _) => format_type_oid(*oid, modifier.map_or(-1, |modifier| modifier as i32)),
+            }))
         }
         _ => Ok(Datum::Null),
     })

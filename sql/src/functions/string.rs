@@ -285,7 +285,7 @@ fn chr(code: i32) -> Result<Datum> {
     let error = |state, message: String| Err(SqlError::new(state, message));
     match code {
         0 => error(SqlState::PROGRAM_LIMIT_EXCEEDED, "null character not permitted".into()),
-        ..0 => error(SqlState::PROGRAM_LIMIT_EXCEEDED, "character number must be positive".into()),
+        ..0 => error(SqlState::INVALID_PARAMETER_VALUE, "character number must be positive".into()),
         _ => match char::from_u32(code as u32) {
             Some(character) => Ok(Datum::text(character.to_string())),
             None if code > 0x10_FFFF => {

@@ -11,17 +11,25 @@ use crate::types::datetime::{
 use crate::types::{DataType as T, Datum, Interval, Numeric};
 
 macro_rules! parts {
-    ($($type:ident),*) => {
+    ($($name:literal $type:ident $result:ident $eval:ident;)*) => {
         /// The signatures.
-        pub static FUNCTIONS: &[ScalarFunction] = &[
-            $(
-                scalar("extract", &[T::TEXT, T::$type], T::NUMERIC, extract).stable(),
-                scalar("date_part", &[T::TEXT, T::$type], T::FLOAT8, date_part).stable(),
-            )*
-        ];
+        pub static FUNCTIONS: &[ScalarFunction] =
+            &[$(scalar($name, &[T::TEXT, T::$type], T::$result, $eval).stable()),*];
     };
 }
-parts!(TIMESTAMP, TIMESTAMPTZ, DATE, TIME, INTERVAL);
+
+parts! {
+    "extract" TIMESTAMP NUMERIC extract;
+    "extract" TIMESTAMPTZ NUMERIC extract;
+    "extract" DATE NUMERIC extract;
+    "extract" TIME NUMERIC extract;
+    "extract" INTERVAL NUMERIC extract;
+    "date_part" DATE FLOAT8 date_part_of_date;
+    "date_part" TIMESTAMP FLOAT8 date_part;
+    "date_part" TIMESTAMPTZ FLOAT8 date_part;
+    "date_part" TIME FLOAT8 date_part;
+    "date_part" INTERVAL FLOAT8 date_part;
+}
 
 fn extract(context: &EvalContext, args: &[Datum]) -> Result<Datum> {
     Ok(field(context, string(&args[0])?, &args[1])?.map_or(Datum::Null, Datum::Numeric))
@@ -29,6 +37,11 @@ fn extract(context: &EvalContext, args: &[Datum]) -> Result<Datum> {
 
 fn date_part(context: &EvalContext, args: &[Datum]) -> Result<Datum> {
     Ok(field(context, string(&args[0])?, &args[1])?.map_or(Datum::Null, |value| Datum::Float8(value.to_f64())))
+}
+
+/// A date is taken as a timestamp here.
+fn date_part_of_date(context: &EvalContext, args: &[Datum]) -> Result<Datum> {
+    date_part(context, &[args[0].clone(), Datum::Timestamp(super::moment(&args[1])?)])
 }
 
 fn type_of(value: &Datum) -> &'static str {

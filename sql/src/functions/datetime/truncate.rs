@@ -44,8 +44,7 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
 
 fn wrong_unit(name: &str, type_name: &str) -> SqlError {
     let unit = unit_name(name);
-    let known = matches!(unit.as_str(), "dow" | "isodow" | "doy" | "isoyear" | "julian" | "epoch" | "week")
-        || unit.starts_with("timezone");
+    let known = unit == "week" || unit.starts_with("timezone");
     let (state, problem) = match known {
         true => (SqlState::FEATURE_NOT_SUPPORTED, "not supported"),
         false => (SqlState::INVALID_PARAMETER_VALUE, "not recognized"),

@@ -254,7 +254,7 @@ fn take_numeric(reader: &mut KeyReader<'_>) -> Result<Numeric> {
     let mut shown = scale.max(0) as u16;
     if scale < 0 {
         mantissa *= BigInt::from(10).pow(scale.unsigned_abs() as u32);
-    } else if digits.last().is_some_and(|digit| digit % 10 == 0) {
+    } else if shown > 0 && digits.last().is_some_and(|digit| digit % 10 == 0) {
         (mantissa, shown) = (mantissa / 10, shown.saturating_sub(1));
     }
     Numeric::from_big(mantissa, shown).map(|value| value.trim_scale())

@@ -7,8 +7,7 @@ mod calendar;
 mod format;
 mod interval;
 mod parse;
-#[cfg(test)]
-mod tests;
+
 mod tokens;
 mod zone;
 

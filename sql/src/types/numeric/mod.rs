@@ -215,7 +215,7 @@ impl Numeric {
     }
 
     /// Decimal exponent of the leading digit (0 for 1 to 9); `None` for zero and non-finite values.
-    fn leading_exponent(&self) -> Option<i32> {
+    pub(crate) fn leading_exponent(&self) -> Option<i32> {
         match self.parts() {
             Parts::Small(0, _) => None,
             Parts::Small(mantissa, scale) => Some(mantissa.unsigned_abs().ilog10() as i32 - i32::from(scale)),

@@ -47,10 +47,6 @@ pub(super) fn format_object(oid: u32, base: BaseType, context: &EvalContext, out
 /// What `format_type(oid, typmod)` answers.
 pub fn format_type_oid(oid: u32, modifier: i32) -> String {
     match DataType::from_oid(oid) {
-        Some(data_type) if modifier < 0 => match data_type.base {
-            BaseType::Bpchar => data_type.with_modifier(-1).full_name().replace("bpchar", "character"),
-            _ => data_type.name(),
-        },
         Some(data_type) => data_type.with_modifier(modifier).full_name(),
         None if oid == 0 => "-".into(),
         None => "???".into(),
