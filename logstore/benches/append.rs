@@ -3,6 +3,8 @@
 //! `cargo bench -p alluvium-logstore [-- DIRECTORY]`. The directory decides which disk is measured. The bare loop of
 //! write and fdatasync, measured first, is the floor.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

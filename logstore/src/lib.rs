@@ -6,6 +6,9 @@
 //!      └── subscription ◄── published ◄──────┴────► machine (epochs, ends, metadata)
 //! ```
 
+// Tests may read clocks, sleep and draw at random.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod client;
 pub mod command;
 pub mod core;

@@ -28,6 +28,7 @@ impl NodeMetrics {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
     pub(crate) fn start(&self) -> Instant {
         Instant::now()
     }

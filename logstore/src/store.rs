@@ -386,6 +386,7 @@ impl Drop for StopGuard<'_> {
 }
 
 /// The thread.
+#[expect(clippy::disallowed_methods, reason = "the thread is what gives the node its ticks")]
 fn serve(mut node: Node, inbox: &Inbox, transport: &mut dyn Transport, tick: Duration) {
     let mut guard = StopGuard { inbox, published: node.published().clone(), reason: gone() };
     let mut next_tick = Instant::now() + tick;
@@ -441,6 +442,7 @@ fn serve_batch(
             Request::Shutdown => running = false,
         }
     }
+    #[expect(clippy::disallowed_methods, reason = "the thread is what gives the node its ticks")]
     let now = Instant::now();
     if now >= *next_tick {
         node.tick()?;
@@ -528,6 +530,7 @@ impl LogClient for LocalClient {
         'client: 'result,
         Self: 'result,
     {
+        #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
         let started = Instant::now();
         let length = bytes.len();
         let outcome = self.propose(Command::Append { branch, epoch, start_lsn, bytes }, length);

@@ -46,7 +46,9 @@ impl PageServer {
         log: Arc<dyn LogClient>,
     ) -> Result<PageServer, StartError> {
         let branch = config.branch;
-        let shard = Shard::attach(config, store, Uuid::new_v4()).await;
+        #[expect(clippy::disallowed_methods, reason = "the shell names the owner; Shard takes the name as an argument")]
+        let writer = Uuid::new_v4();
+        let shard = Shard::attach(config, store, writer).await;
         let shard = Arc::new(shard.map_err(|source| StartError { branch, source })?);
         // Before anything else: the log must not be trimmed beyond what this server still needs.
         tasks::report(&shard, log.as_ref(), shard.ingested()).await;

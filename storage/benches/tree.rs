@@ -3,6 +3,8 @@
 //! Prints one line a measurement. `ALLUVIUM_BENCH_ROWS` (default 5,000,000) sets the size of the table;
 //! the measurements stand for warm memory, so it must fit.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -4,6 +4,9 @@
 //! Nothing here opens a socket, reads a clock or knows SQL. What is persisted is defined in one file
 //! per format, each with its round-trip and rejection tests.
 
+// Tests may read clocks, sleep and draw at random.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod batch;
 pub mod btree;
 pub mod bulk;

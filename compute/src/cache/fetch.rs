@@ -100,6 +100,7 @@ impl PageCache {
         None
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
     fn fetch(self: &Arc<Self>, page: PageNo, at: Lsn) -> Result<PinnedPage, CacheError> {
         let frame = self.take_frame()?;
         let began = Instant::now();
@@ -120,6 +121,7 @@ impl PageCache {
     }
 
     /// Asks until there is an answer that retrying would not change.
+    #[expect(clippy::disallowed_methods, reason = "when to give up; never which version is right")]
     async fn request(&self, page: PageNo, at: Lsn) -> Result<PageImage, PageError> {
         let deadline = Instant::now() + FETCH_DEADLINE;
         let mut pause = FIRST_RETRY;
@@ -172,6 +174,7 @@ impl PageCache {
     }
 
     /// A frame, made free if need be.
+    #[expect(clippy::disallowed_methods, reason = "frames come back when epochs pass, which nobody tells")]
     pub(crate) fn take_frame(&self) -> Result<Frame, CacheError> {
         if let Some(frame) = self.pool.take() {
             return Ok(frame);
@@ -197,6 +200,7 @@ impl PageCache {
     }
 
     /// Waits until so many frames are free, for a batch that makes that many pages.
+    #[expect(clippy::disallowed_methods, reason = "frames come back when epochs pass, which nobody tells")]
     pub(crate) fn make_room_for(&self, pages: usize) -> Result<(), CacheError> {
         let wanted = u32::try_from(pages).unwrap_or(u32::MAX).min(self.pool.limit() / 2);
         let deadline = Instant::now() + ROOM_DEADLINE;

@@ -114,10 +114,8 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
         Ok(Datum::Array(Arc::new(Array { element: args[0].natural_type(), dimensions, elements })))
     })
     .nullable(),
-    scalar("array_to_string", &[ANY, T::TEXT], T::TEXT, |context, args| join(context, args)).nullable().stable(),
-    scalar("array_to_string", &[ANY, T::TEXT, T::TEXT], T::TEXT, |context, args| join(context, args))
-        .nullable()
-        .stable(),
+    scalar("array_to_string", &[ANY, T::TEXT], T::TEXT, join).nullable().stable(),
+    scalar("array_to_string", &[ANY, T::TEXT, T::TEXT], T::TEXT, join).nullable().stable(),
     scalar("string_to_array", &[T::TEXT, T::TEXT], TEXTS, |_, args| cut(args)).nullable(),
     scalar("string_to_array", &[T::TEXT, T::TEXT, T::TEXT], TEXTS, |_, args| cut(args)).nullable(),
 ];

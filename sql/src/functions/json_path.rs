@@ -29,7 +29,7 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
         Ok(as_text(walk(jsonb(&args[0])?, &words(&args[1..])?)))
     })
     .variadic(),
-    scalar("->", &[T::JSON, T::TEXT], T::JSON, |_, args| Ok(slice(&args[0], &[string(&args[1])?], false)?)).infix(),
+    scalar("->", &[T::JSON, T::TEXT], T::JSON, |_, args| slice(&args[0], &[string(&args[1])?], false)).infix(),
     scalar("->", &[T::JSON, T::INT4], T::JSON, |_, args| element(&args[0], int4(&args[1])?, false)).infix(),
     scalar("->>", &[T::JSON, T::TEXT], T::TEXT, |_, args| slice_key(&args[0], string(&args[1])?)).infix(),
     scalar("->>", &[T::JSON, T::INT4], T::TEXT, |_, args| element(&args[0], int4(&args[1])?, true)).infix(),

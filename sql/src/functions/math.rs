@@ -50,6 +50,7 @@ pub static FLOAT_FUNCTIONS: &[ScalarFunction] = float_functions! {
 };
 
 /// All others.
+#[expect(clippy::disallowed_methods, reason = "random() is random by definition")]
 pub static FUNCTIONS: &[ScalarFunction] = &[
     scalar("abs", &[T::INT2], T::INT2, |_, args| match args[0] {
         Datum::Int2(value) => value.checked_abs().map(Datum::Int2).ok_or_else(|| integer_range("smallint")),

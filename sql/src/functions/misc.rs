@@ -9,6 +9,7 @@ use crate::types::{BaseType, DataType as T, Datum};
 const ANY: T = T::new(BaseType::Any);
 
 /// The signatures.
+#[expect(clippy::disallowed_methods, reason = "gen_random_uuid() is random by definition")]
 pub static FUNCTIONS: &[ScalarFunction] = &[
     scalar("gen_random_uuid", &[], T::UUID, |_, _| Ok(Datum::Uuid(Arc::new(uuid::Uuid::new_v4().into_bytes()))))
         .volatile(),
