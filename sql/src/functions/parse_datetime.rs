@@ -17,7 +17,7 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
         check_date(fields.days(string(&args[0])?)?).map(Datum::Date)
     })
     .stable(),
-    scalar("to_timestamp", &[T::TEXT, T::TEXT], T::TIMESTAMPTZ, |context, args| to_timestamp(context, args)).stable(),
+    scalar("to_timestamp", &[T::TEXT, T::TEXT], T::TIMESTAMPTZ, to_timestamp).stable(),
 ];
 
 fn to_timestamp(context: &EvalContext, args: &[Datum]) -> Result<Datum> {
