@@ -29,7 +29,6 @@ mod shipper;
 mod snapshot;
 pub mod testing;
 mod transaction;
-pub mod wire;
 
 pub use compute::{Compute, StartError};
 pub use config::ComputeConfig;

@@ -1,6 +1,5 @@
 //! Cancel and timeouts, as seen by running code: one flag to poll, one way to be woken.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -25,52 +24,26 @@ pub struct Interrupt {
     /// lock_timeout in force, milliseconds; 0 is none.
     lock_timeout_ms: AtomicU64,
     waker: Mutex<Option<Box<dyn Fn() + Send>>>,
-    /// Wakes the session while it waits for its client.
-    idle_waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Default for Interrupt {
     fn default() -> Self {
-        Self {
-            reason: AtomicU8::new(0),
-            lock_timeout_ms: AtomicU64::new(0),
-            waker: Mutex::new(None),
-            idle_waker: OnceLock::new(),
-        }
+        Self { reason: AtomicU8::new(0), lock_timeout_ms: AtomicU64::new(0), waker: Mutex::new(None) }
     }
 }
 
 impl Interrupt {
     /// Asks the running statement to stop and wakes it if it waits.
     pub fn raise(&self, reason: InterruptReason) {
-        self.reason.fetch_max(reason as u8, Ordering::AcqRel);
+        self.reason.store(reason as u8, Ordering::Release);
         if let Some(wake) = self.waker.lock().as_ref() {
             wake();
         }
-        if let Some(wake) = self.idle_waker.get() {
-            wake();
-        }
     }
 
-    /// Sets what wakes the session while it waits for its client. Once; later calls change nothing.
-    pub fn set_idle_waker(&self, waker: Box<dyn Fn() + Send + Sync>) {
-        let _ = self.idle_waker.set(waker);
-    }
-
-    /// What was raised and not yet cleared.
-    pub fn reason(&self) -> Option<InterruptReason> {
-        match self.reason.load(Ordering::Acquire) {
-            0 => None,
-            1 => Some(InterruptReason::UserCancel),
-            2 => Some(InterruptReason::StatementTimeout),
-            _ => Some(InterruptReason::Shutdown),
-        }
-    }
-
-    /// Forgets a raised interrupt, unless it is to end the session; the session calls it between statements.
+    /// Forgets a raised interrupt; the session calls it between statements.
     pub fn clear(&self) {
-        let cancel = |reason| (reason < InterruptReason::Shutdown as u8).then_some(0);
-        let _ = self.reason.fetch_update(Ordering::AcqRel, Ordering::Acquire, cancel);
+        self.reason.store(0, Ordering::Release);
     }
 
     /// The error to stop with, when one was raised. Poll in every loop over rows.

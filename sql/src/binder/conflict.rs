@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlparser::ast::{self, ConflictTarget, OnConflictAction, Spanned};
+use sqlparser::ast::{self, ConflictTarget, OnConflictAction};
 
 use super::Binder;
 use super::logical::{OnConflict, Scan};

@@ -147,10 +147,10 @@ impl Binder<'_> {
                 self.relation(name, alias.as_ref())
             }
             TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } => {
-                self.from_function(name, &args.args, *with_ordinality, alias.as_ref(), lateral)
+                self.function_in_from(name, &args.args, *with_ordinality, alias.as_ref(), lateral)
             }
             TableFactor::Function { name, args, with_ordinality, alias, .. } => {
-                self.from_function(name, args, *with_ordinality, alias.as_ref(), lateral)
+                self.function_in_from(name, args, *with_ordinality, alias.as_ref(), lateral)
             }
             TableFactor::UNNEST { alias, array_exprs, with_ordinality, with_offset: false, .. } => {
                 let args: Vec<_> = array_exprs
@@ -158,7 +158,7 @@ impl Binder<'_> {
                     .map(|expr| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr.clone())))
                     .collect();
                 let name = ObjectName::from(vec![ast::Ident::new("unnest")]);
-                self.from_function(&name, &args, *with_ordinality, alias.as_ref(), lateral)
+                self.function_in_from(&name, &args, *with_ordinality, alias.as_ref(), lateral)
             }
             TableFactor::Derived { lateral: is_lateral, subquery, alias, sample: None } => {
                 let around = if *is_lateral { lateral } else { parent };
@@ -302,7 +302,7 @@ impl Binder<'_> {
     }
 
     /// A function in FROM.
-    fn from_function(
+    fn function_in_from(
         &mut self,
         name: &ObjectName,
         args: &[ast::FunctionArg],

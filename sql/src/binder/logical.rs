@@ -186,13 +186,16 @@ pub struct Insert {
     pub returning: Option<Vec<(ColumnId, Scalar)>>,
 }
 
+/// Assignments and WHERE of DO UPDATE.
+pub type ConflictUpdate = (Vec<(usize, Scalar)>, Option<Scalar>);
+
 /// ON CONFLICT.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct OnConflict {
     pub arbiter: Option<Option<Arc<Index>>>,
-    /// Assignments and WHERE of DO UPDATE.
-    pub update: Option<(Vec<(usize, Scalar)>, Option<Scalar>)>,
+    /// DO UPDATE; none is DO NOTHING.
+    pub update: Option<ConflictUpdate>,
 }
 
 /// UPDATE.

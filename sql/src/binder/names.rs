@@ -55,7 +55,6 @@ pub(super) enum Clause {
     Returning,
     From,
     Filter,
-    Window,
     Default,
     Check,
 }
@@ -77,7 +76,6 @@ impl Clause {
             Clause::Returning => "RETURNING",
             Clause::From => "functions in FROM",
             Clause::Filter => "FILTER",
-            Clause::Window => "window definitions",
             Clause::Default => "DEFAULT expressions",
             Clause::Check => "check constraints",
         }

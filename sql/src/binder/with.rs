@@ -11,6 +11,9 @@ use super::{Binder, Query};
 use crate::error::{Result, SqlError, SqlState};
 use crate::types::DataType;
 
+/// A relation with its columns' names.
+type Named = (Rel, Vec<(String, Scalar)>);
+
 /// A CTE in scope.
 pub(super) struct CteEntry {
     name: String,
@@ -146,7 +149,7 @@ impl Binder<'_> {
     }
 
     /// The CTE of a name, when one is in scope.
-    pub(super) fn cte_reference(&mut self, name: &str) -> Result<Option<(Rel, Vec<(String, Scalar)>)>> {
+    pub(super) fn cte_reference(&mut self, name: &str) -> Result<Option<Named>> {
         let Some(entry) = self.ctes.iter().rev().find(|entry| entry.name == name) else { return Ok(None) };
         let (id, columns) = (entry.id, entry.columns.clone());
         let ids: Vec<ColumnId> = columns.iter().map(|(name, data_type)| self.columns.add(*data_type, name)).collect();

@@ -41,11 +41,7 @@ pub(super) fn check_shape(tokens: &[TokenWithSpan]) -> Result<()> {
             Token::Comma => *chains.last_mut().expect("never empty") = 0,
             Token::Word(word) => match word.keyword {
                 Keyword::CASE => chains.push(0),
-                Keyword::END => {
-                    if chains.len() > 1 {
-                        chains.pop();
-                    }
-                }
+                Keyword::END if chains.len() > 1 => _ = chains.pop(),
                 Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT => {
                     *chains.last_mut().expect("never empty") += 1;
                 }

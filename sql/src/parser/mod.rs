@@ -122,7 +122,7 @@ fn parse_tokens(mut tokens: Vec<TokenWithSpan>, text: &str) -> Result<Statement>
         Err(error) => return Err(to_sql_error(error, &parser.into_tokens(), text)),
     };
     notes.apply(&mut statement);
-    Ok(statement)
+    rewrite::select_into(statement)
 }
 
 fn expect_end(parser: &Parser<'_>, text: &str) -> Result<()> {

@@ -177,6 +177,23 @@ pub(super) fn rewrite(tokens: &mut Vec<TokenWithSpan>) -> Notes {
     notes
 }
 
+/// `SELECT … INTO t` is `CREATE TABLE t AS SELECT …`.
+pub(super) fn select_into(mut statement: Statement) -> Result<Statement> {
+    let Statement::Query(query) = &mut statement else { return Ok(statement) };
+    let SetExpr::Select(select) = query.body.as_mut() else { return Ok(statement) };
+    let Some(into) = select.into.take() else { return Ok(statement) };
+    let temporary = if into.temporary { "TEMPORARY " } else { "" };
+    let text = format!("CREATE {temporary}TABLE {} AS SELECT 1", into.name);
+    let created = super::parse(&text)?.pop().map(|parsed| parsed.ast);
+    match (created, statement) {
+        (Some(Statement::CreateTable(mut table)), Statement::Query(query)) => {
+            table.query = Some(query);
+            Ok(Statement::CreateTable(table))
+        }
+        _ => Err(SqlError::new(SqlState::SYNTAX_ERROR, "syntax error in SELECT INTO")),
+    }
+}
+
 /// Statements that sqlparser would read as another system's: VACUUM and ANALYZE with options.
 pub(super) fn whole_statement(tokens: &[TokenWithSpan]) -> Result<Option<Statement>> {
     let first = keyword(tokens.first());

@@ -33,6 +33,8 @@ fn postgres_syntax_that_is_rewritten() {
     check("analyze verbose t", "ANALYZE t");
     check("copy t from stdin with (freeze on)", "COPY t FROM STDIN (FREEZE)");
     check("begin isolation level repeatable read read only", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+    check("select a into n from t where b", "CREATE TABLE n AS SELECT a FROM t WHERE b");
+    check("table t", "SELECT * FROM t");
     check("select 1 operator(pg_catalog.+) 2", "SELECT 1 OPERATOR(pg_catalog.+) 2");
 }
 

@@ -35,14 +35,18 @@ pub(super) struct IndexPath {
 impl IndexPath {
     /// Rows found of a table with `rows`.
     pub fn rows(&self, rows: f64) -> f64 {
-        let all_equal = self.unique && self.equal.len() == self.columns.len();
-        if all_equal { 1.0 } else { (rows * self.selectivity).max(1.0) }
+        if self.unique_key() { 1.0 } else { (rows * self.selectivity).max(1.0) }
     }
 
     /// Cost of one search that finds `found` rows.
     pub fn cost(&self, found: f64) -> f64 {
         let each = if self.index.is_some() { cost::ROW + cost::LOOKUP } else { cost::ROW };
         cost::LOOKUP + found * each
+    }
+
+    /// Whether a unique key is given in full.
+    pub fn unique_key(&self) -> bool {
+        self.unique && self.equal.len() == self.columns.len()
     }
 
     /// Whether it is narrowed at all.
@@ -177,7 +181,7 @@ impl Planner<'_> {
         let total = (rows * self.selectivity_of_all(predicates)).max(1.0);
         let paths = self.index_paths(scan, predicates, &outside);
         // A unique key given in full needs no comparison with anything else.
-        if let Some(path) = paths.iter().find(|path| path.unique && path.equal.len() == path.columns.len()) {
+        if let Some(path) = paths.iter().find(|path| path.unique_key()) {
             return self.index_scan(scan, path.clone(), predicates, demand, false, total.min(1.0), rows);
         }
         if let Some(listed) = self.key_list(scan, predicates, demand, rows)? {
@@ -201,7 +205,13 @@ impl Planner<'_> {
         for path in paths {
             let found = path.rows(rows);
             let left = (predicates.len() - path.decided.len()) as f64;
-            let all = path.cost(found) + found * left * cost::OPERATOR;
+            // The rows of a primary key range lie side by side: its pages are read, too.
+            let pages = if path.index.is_none() && !path.unique_key() {
+                self.table_pages(&scan.table) * path.selectivity * cost::PAGE
+            } else {
+                0.0
+            };
+            let all = path.cost(found) + found * left * cost::OPERATOR + pages;
             match self.key_order(scan, Some(&path), demand.order) {
                 Some(backward) if !demand.order.is_empty() => {
                     consider(

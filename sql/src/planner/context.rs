@@ -8,6 +8,9 @@ use crate::plan::Plan;
 use crate::store::TableLockMode;
 use crate::types::DataType;
 
+/// Answers how many rows a table has; none: not known.
+pub type RowEstimate<'a> = dyn Fn(&Table) -> Option<f64> + 'a;
+
 /// What planning needs from its surroundings.
 pub struct PlanContext<'a> {
     /// The catalog as the statement sees it.
@@ -21,7 +24,7 @@ pub struct PlanContext<'a> {
     /// The query string, which positions in errors refer to. Empty: no positions.
     pub source: &'a str,
     /// How many rows a table has now, when somebody knows better than ANALYZE.
-    pub row_estimate: Option<&'a dyn Fn(&Table) -> Option<f64>>,
+    pub row_estimate: Option<&'a RowEstimate<'a>>,
 }
 
 /// What a statement is, for the command tag.

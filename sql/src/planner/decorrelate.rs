@@ -18,6 +18,9 @@ use crate::binder::scalar::{ColumnId, Scalar, Subquery, SubqueryKind};
 use crate::plan::JoinKind;
 use crate::types::{DataType, Datum};
 
+/// Kind, right side and condition.
+type SemiJoin = (JoinKind, Rel, Vec<Scalar>);
+
 impl Planner<'_> {
     /// Takes subqueries out of the predicates over `input`.
     pub(super) fn unnest(&mut self, mut input: Rel, predicates: Vec<Scalar>) -> (Rel, Vec<Scalar>) {
@@ -25,12 +28,12 @@ impl Planner<'_> {
             return (input, predicates);
         }
         let mut kept = Vec::with_capacity(predicates.len());
-        let mut joins: Vec<(JoinKind, Rel, Vec<Scalar>)> = Vec::new();
+        let mut joins: Vec<SemiJoin> = Vec::new();
         for predicate in predicates {
             match predicate {
-                Scalar::Subquery(subquery) => match self.semi_join(*subquery) {
+                Scalar::Subquery(subquery) => match self.semi_join(subquery) {
                     Ok(join) => joins.push(join),
-                    Err(subquery) => kept.push(Scalar::Subquery(Box::new(subquery))),
+                    Err(subquery) => kept.push(Scalar::Subquery(subquery)),
                 },
                 mut predicate => {
                     if predicate.has_subquery() {
@@ -48,7 +51,7 @@ impl Planner<'_> {
     }
 
     /// EXISTS, IN and NOT IN as (kind, right side, condition).
-    fn semi_join(&mut self, subquery: Subquery) -> Result<(JoinKind, Rel, Vec<Scalar>), Subquery> {
+    fn semi_join(&mut self, subquery: Box<Subquery>) -> Result<SemiJoin, Box<Subquery>> {
         let kind = match &subquery.kind {
             SubqueryKind::Exists { negated } => {
                 if *negated {
@@ -77,7 +80,8 @@ impl Planner<'_> {
             return Err(subquery);
         }
         let original = subquery.clone();
-        let mut query = subquery.query;
+        let Subquery { kind: asked, query, output, .. } = *subquery;
+        let mut query = query;
         if exists {
             query = strip_for_exists(query);
         }
@@ -88,8 +92,8 @@ impl Planner<'_> {
             return Err(original);
         }
         let mut outputs = ColumnSet::output(&query);
-        if let SubqueryKind::Quantified { left, operators, .. } = subquery.kind {
-            for ((left, operator), output) in left.into_iter().zip(operators).zip(&subquery.output) {
+        if let SubqueryKind::Quantified { left, operators, .. } = asked {
+            for ((left, operator), output) in left.into_iter().zip(operators).zip(&output) {
                 outputs.insert(*output);
                 let equal = match operator.name {
                     "=" => operator,

@@ -66,7 +66,7 @@ impl Planner<'_> {
     pub(super) fn join_graph<'r>(&self, rel: &'r Rel, predicates: &[Scalar]) -> JoinGraph<'r> {
         let mut graph = JoinGraph::default();
         let mut conditions: Vec<Scalar> = predicates.to_vec();
-        flatten(rel, true, &mut graph, &mut conditions);
+        flatten(rel, &mut graph, &mut conditions);
         let maps = graph.maps.clone();
         conditions.iter_mut().for_each(|condition| substitute(condition, &maps));
         for leaf in &mut graph.leaves {
@@ -132,29 +132,29 @@ fn hash_compatible(left: &Scalar, right: &Scalar) -> bool {
     a.same_type(b) || !a.array && !b.array && class(a.base) != 0 && class(a.base) == class(b.base)
 }
 
-fn flatten<'r>(rel: &'r Rel, top: bool, graph: &mut JoinGraph<'r>, conditions: &mut Vec<Scalar>) {
+fn flatten<'r>(rel: &'r Rel, graph: &mut JoinGraph<'r>, conditions: &mut Vec<Scalar>) {
     match rel {
         Rel::Join { kind: JoinKind::Inner, left, right, on } => {
-            flatten(left, false, graph, conditions);
-            flatten(right, false, graph, conditions);
+            flatten(left, graph, conditions);
+            flatten(right, graph, conditions);
             conditions.extend(on.iter().cloned());
         }
         Rel::Join { kind: kind @ (JoinKind::Left | JoinKind::Semi | JoinKind::Anti), left, right, on } => {
-            flatten(left, false, graph, conditions);
+            flatten(left, graph, conditions);
             graph.add(right, *kind, on.clone());
         }
         Rel::Filter { input, predicates }
             if matches!(input.as_ref(), Rel::Join { kind, .. } if *kind != JoinKind::Full)
                 && !predicates.iter().any(Scalar::is_volatile) =>
         {
-            flatten(input, top, graph, conditions);
+            flatten(input, graph, conditions);
             conditions.extend(predicates.iter().cloned());
         }
         Rel::Map { input, exprs }
             if matches!(input.as_ref(), Rel::Join { kind, .. } if *kind != JoinKind::Full)
                 && !exprs.iter().any(|(_, expr)| expr.is_volatile() || expr.has_subquery()) =>
         {
-            flatten(input, top, graph, conditions);
+            flatten(input, graph, conditions);
             let mut exprs = exprs.clone();
             for (_, expr) in &mut exprs {
                 substitute(expr, &graph.maps);

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use sqlparser::ast::Statement;
 
-pub use context::{PlanContext, PlannedStatement, StatementKind};
+pub use context::{PlanContext, PlannedStatement, RowEstimate, StatementKind};
 pub use explain::{ExplainOptions, explain};
 
 use crate::binder::logical::Rel;

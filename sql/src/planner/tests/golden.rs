@@ -36,3 +36,8 @@ fn queries() {
 fn names_and_types() {
     check("names_and_types", include_str!("golden/names_and_types.txt"));
 }
+
+#[test]
+fn tpch() {
+    check("tpch", include_str!("golden/tpch.txt"));
+}
