@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::define::{array, int4, scalar, string};
-use super::{EvalContext, ScalarFunction, TableFunction, concatenate_arrays, with_element};
+use super::{EvalContext, FunctionRows, ScalarFunction, TableFunction, concatenate_arrays, with_element};
 use crate::error::{Result, SqlError, SqlState};
-use crate::types::{Array, BaseType, DataType as T, Datum, Row, text};
+use crate::types::{Array, BaseType, DataType as T, Datum, text};
 
 const ANY: T = T::new(BaseType::AnyArray);
 const ARRAY: T = T::new(BaseType::AnyCompatibleArray);
@@ -120,8 +120,6 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
     scalar("string_to_array", &[T::TEXT, T::TEXT, T::TEXT], TEXTS, |_, args| cut(args)).nullable(),
 ];
 
-type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
-
 /// The set-returning ones.
 pub static TABLE_FUNCTIONS: &[TableFunction] = &[
     TableFunction {
@@ -162,7 +160,7 @@ pub static TABLE_FUNCTIONS: &[TableFunction] = &[
     },
 ];
 
-fn cut_to_table(_: &EvalContext, args: &[Datum]) -> Result<Rows> {
+fn cut_to_table(_: &EvalContext, args: &[Datum]) -> Result<FunctionRows> {
     let parts = match cut(args)? {
         Datum::Array(parts) => parts.elements.clone(),
         _ => Vec::new(),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::define::{jsonb, scalar, string};
 use super::json_path::as_text;
-use super::{EvalContext, ScalarFunction, TableFunction};
+use super::{EvalContext, FunctionRows, ScalarFunction, TableFunction};
 use crate::error::{Result, SqlError, SqlState};
 use crate::types::{DataType as T, Datum, Row, json};
 
@@ -27,8 +27,6 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
         Ok(Datum::Jsonb(Arc::new(strip_nulls(jsonb(&args[0])?))))
     }),
 ];
-
-type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
 
 macro_rules! table_functions {
     ($($name:literal ($arg:ident) -> [$($column:literal $type:ident),*] = $open:expr;)*) => {
@@ -65,11 +63,11 @@ table_functions! {
     };
 }
 
-fn none() -> Result<Rows> {
+fn none() -> Result<FunctionRows> {
     Ok(Box::new(std::iter::empty()))
 }
 
-fn rows(rows: Vec<Row>) -> Result<Rows> {
+fn rows(rows: Vec<Row>) -> Result<FunctionRows> {
     Ok(Box::new(rows.into_iter().map(Ok)))
 }
 
@@ -107,7 +105,7 @@ fn strip_nulls(value: &Value) -> Value {
     }
 }
 
-fn elements(args: &[Datum], shown: fn(Value) -> Datum) -> Result<Rows> {
+fn elements(args: &[Datum], shown: fn(Value) -> Datum) -> Result<FunctionRows> {
     let Datum::Jsonb(from) = &args[0] else { return none() };
     match &**from {
         Value::Array(items) => {
@@ -119,7 +117,7 @@ fn elements(args: &[Datum], shown: fn(Value) -> Datum) -> Result<Rows> {
     }
 }
 
-fn each(args: &[Datum], shown: fn(Value) -> Datum) -> Result<Rows> {
+fn each(args: &[Datum], shown: fn(Value) -> Datum) -> Result<FunctionRows> {
     let Datum::Jsonb(from) = &args[0] else { return none() };
     match &**from {
         Value::Object(map) => {
@@ -130,7 +128,7 @@ fn each(args: &[Datum], shown: fn(Value) -> Datum) -> Result<Rows> {
     }
 }
 
-fn json_elements(_: &EvalContext, args: &[Datum], as_texts: bool) -> Result<Rows> {
+fn json_elements(_: &EvalContext, args: &[Datum], as_texts: bool) -> Result<FunctionRows> {
     let Datum::Json(from) = &args[0] else { return none() };
     let text = from.trim();
     match text.as_bytes().first() {
@@ -143,7 +141,7 @@ fn json_elements(_: &EvalContext, args: &[Datum], as_texts: bool) -> Result<Rows
     }
 }
 
-fn json_each(args: &[Datum], as_texts: bool) -> Result<Rows> {
+fn json_each(args: &[Datum], as_texts: bool) -> Result<FunctionRows> {
     let Datum::Json(from) = &args[0] else { return none() };
     let text = object_text(from, "json_each")?;
     let pair = |(key, item): (String, &str)| Ok(vec![Datum::text(key), cut(item, as_texts)?]);

@@ -139,6 +139,9 @@ pub trait AggregateState: Send {
     }
 }
 
+/// Rows of a set-returning function, made as they are asked for.
+pub type FunctionRows = Box<dyn Iterator<Item = Result<Row>> + Send>;
+
 /// A set-returning function.
 pub struct TableFunction {
     /// Name.
@@ -148,7 +151,7 @@ pub struct TableFunction {
     /// Output columns.
     pub columns: &'static [(&'static str, DataType)],
     /// Starts it. Rows are produced on demand.
-    pub open: fn(&EvalContext, &[Datum]) -> Result<Box<dyn Iterator<Item = Result<Row>> + Send>>,
+    pub open: fn(&EvalContext, &[Datum]) -> Result<FunctionRows>,
 }
 
 macro_rules! named_debug {

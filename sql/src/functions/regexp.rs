@@ -5,7 +5,7 @@ use std::sync::Arc;
 use regex::{Captures, Regex};
 
 use super::define::{int4, scalar, string};
-use super::{EvalContext, ScalarFunction, TableFunction, regular_expression};
+use super::{EvalContext, FunctionRows, ScalarFunction, TableFunction, regular_expression};
 use crate::error::{Result, SqlError, SqlState};
 use crate::types::{Array, BaseType, DataType as T, Datum, Row};
 
@@ -51,8 +51,6 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
         Ok(texts(split(string(&args[0])?, &compile(&args[1], string(&args[2])?)?.0)))
     }),
 ];
-
-type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
 
 /// The set-returning ones.
 pub static TABLE_FUNCTIONS: &[TableFunction] = &[
@@ -183,7 +181,7 @@ fn flags(args: &[Datum]) -> Result<&str> {
     args.get(2).map_or(Ok(""), string)
 }
 
-fn matches(_: &EvalContext, args: &[Datum]) -> Result<Rows> {
+fn matches(_: &EvalContext, args: &[Datum]) -> Result<FunctionRows> {
     if args.iter().any(Datum::is_null) {
         return Ok(Box::new(std::iter::empty()));
     }
@@ -194,7 +192,7 @@ fn matches(_: &EvalContext, args: &[Datum]) -> Result<Rows> {
     Ok(Box::new(rows.into_iter()))
 }
 
-fn split_to_table(_: &EvalContext, args: &[Datum]) -> Result<Rows> {
+fn split_to_table(_: &EvalContext, args: &[Datum]) -> Result<FunctionRows> {
     if args.iter().any(Datum::is_null) {
         return Ok(Box::new(std::iter::empty()));
     }

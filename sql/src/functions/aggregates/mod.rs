@@ -2,6 +2,7 @@
 
 pub(super) mod basic;
 pub(super) mod collect;
+pub(super) mod json;
 pub(super) mod statistics;
 
 use super::{AggregateFunction, AggregateState};

@@ -107,7 +107,8 @@ fn ilike(text: &str, pattern: &str) -> Result<bool> {
 /// A compiled regular expression, with Postgres' syntax brought to the crate's. Compiled ones are kept.
 pub fn regular_expression(pattern: &str, ignore_case: bool) -> Result<Arc<Regex>> {
     const KEPT: usize = 256;
-    static COMPILED: Mutex<Option<HashMap<(String, bool), Arc<Regex>>>> = Mutex::new(None);
+    type Compiled = HashMap<(String, bool), Arc<Regex>>;
+    static COMPILED: Mutex<Option<Compiled>> = Mutex::new(None);
     let key = (pattern.to_owned(), ignore_case);
     if let Some(found) = COMPILED.lock().as_ref().and_then(|compiled| compiled.get(&key)) {
         return Ok(found.clone());
