@@ -140,7 +140,7 @@ fn until_done<T>(
 
 /// Rows of the upkeep tree as the log was found at start.
 fn left_over(engine: &Arc<Engine>, at: storage::Lsn) -> Result<Vec<Upkeep>> {
-    let reader = SnapshotReader::pinning(engine.cache.clone(), at);
+    let reader = SnapshotReader::new(engine.cache.clone(), at);
     let mut cursor = btree::Cursor::new(reader, engine.sequencer.upkeep_tree);
     let mut rows = Vec::new();
     let mut on_row = cursor.seek_first()?;

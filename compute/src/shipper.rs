@@ -28,6 +28,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use logstore::client::{LogClient, LogError};
+use metrics::{Histogram, histogram};
 use parking_lot::Mutex;
 use sql::error::{Result, SqlError, SqlState};
 use storage::{BranchId, Epoch, Lsn};
@@ -71,6 +72,9 @@ pub(crate) struct Shipper {
     given_up: AtomicU64,
     pub(crate) group_count: AtomicU64,
     pub(crate) group_bytes: AtomicU64,
+    /// From the sequencer's answer to durability.
+    commit_latency_us: Histogram,
+    group_size_bytes: Histogram,
 }
 
 #[derive(Default)]
@@ -118,6 +122,8 @@ impl Shipper {
             given_up: AtomicU64::new(0),
             group_count: AtomicU64::new(0),
             group_bytes: AtomicU64::new(0),
+            commit_latency_us: histogram!("alluvium_compute_commit_latency_us"),
+            group_size_bytes: histogram!("alluvium_compute_group_size_bytes"),
         };
         (Arc::new(shipper), receiver)
     }
@@ -157,6 +163,7 @@ impl Shipper {
     pub(crate) fn send(&self, group: Group) {
         self.group_count.fetch_add(1, Ordering::Relaxed);
         self.group_bytes.fetch_add(group.bytes.len() as u64, Ordering::Relaxed);
+        self.group_size_bytes.record(group.bytes.len() as f64);
         if self.groups.try_send(group).is_err() {
             // The channel holds as many as may be under way: it can only be closed.
             self.fail(SqlError::new(SqlState::ADMIN_SHUTDOWN, "this compute is shutting down"));
@@ -211,7 +218,7 @@ impl Shipper {
 
     /// Resolves when `lsn` is durable, or with 08007.
     pub(crate) fn wait_durable(self: &Arc<Self>, lsn: Lsn) -> DurableWait {
-        DurableWait { shipper: self.clone(), lsn }
+        DurableWait { shipper: self.clone(), lsn, began: Instant::now() }
     }
 }
 
@@ -219,6 +226,7 @@ impl Shipper {
 pub(crate) struct DurableWait {
     shipper: Arc<Shipper>,
     lsn: Lsn,
+    began: Instant,
 }
 
 impl Future for DurableWait {
@@ -226,6 +234,7 @@ impl Future for DurableWait {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         if let Some(outcome) = self.shipper.outcome(self.lsn) {
+            self.shipper.commit_latency_us.record(self.began.elapsed().as_micros() as f64);
             return Poll::Ready(outcome);
         }
         let waiter = Waiter { lsn: self.lsn, waker: context.waker().clone() };

@@ -74,12 +74,12 @@ fn make_child<T>(pointer: &AtomicPtr<T>, make: fn() -> Box<T>) -> &T {
 
 fn new_branch<T>() -> Box<Branch<T>> {
     let pointers: Box<[AtomicPtr<T>]> = (0..LEVEL_SIZE).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
-    pointers.try_into().ok().expect("collected that many")
+    pointers.try_into().unwrap_or_else(|_| unreachable!("collected that many"))
 }
 
 fn new_leaf() -> Box<Leaf> {
     let slots: Box<[Slot]> = (0..LEVEL_SIZE).map(|_| Slot::default()).collect();
-    slots.try_into().ok().expect("collected that many")
+    slots.try_into().unwrap_or_else(|_| unreachable!("collected that many"))
 }
 
 impl Drop for Directory {

@@ -39,7 +39,7 @@ use tokio::runtime::Handle;
 pub(crate) use directory::MAX_PAGES;
 pub(crate) use error::{CacheError, tree_error};
 pub(crate) use pool::Frame;
-pub(crate) use reader::{PinnedPage, SnapshotReader};
+pub(crate) use reader::{GuardedReader, PinnedPage, SnapshotReader};
 pub(crate) use upkeep::Upkeep;
 
 use crate::positions::Positions;
@@ -306,6 +306,8 @@ impl PageCache {
     ///
     /// # Safety
     /// The caller holds the sequencer, under the guard, and has no other reference to the page.
+    // The guard lends its lifetime only: what makes the reference exclusive is the sequencer.
+    #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn change<'g>(
         &self,
         page: PageNo,

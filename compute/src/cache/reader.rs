@@ -64,27 +64,62 @@ impl Deref for SealedPage {
     }
 }
 
-/// Reads pages as of one LSN, which is not above the sealed boundary.
+/// Reads pages as of one LSN, not above the sealed boundary, for point lookups: no reference counts. A thread
+/// that holds guards must not wait, so a miss is an error ([`CacheError::Missing`]): start over with a
+/// [`SnapshotReader`].
+pub(crate) struct GuardedReader<'c> {
+    cache: &'c PageCache,
+    at: Lsn,
+}
+
+impl<'c> GuardedReader<'c> {
+    pub(crate) fn new(cache: &'c PageCache, at: Lsn) -> Self {
+        debug_assert!(at <= cache.positions.sealed());
+        Self { cache, at }
+    }
+
+    fn missing<T>(&self, page: PageNo) -> Result<T, CacheError> {
+        Err(CacheError::Missing { page, at: self.at })
+    }
+}
+
+impl PageReader for GuardedReader<'_> {
+    type Error = CacheError;
+    type Ref<'a>
+        = PageRef<'a>
+    where
+        Self: 'a;
+    type Owned = SealedPage;
+
+    #[inline]
+    fn page(&self, page: PageNo) -> Result<PageRef<'_>, CacheError> {
+        let guard = epoch::pin();
+        match self.cache.find(page, self.at, &guard) {
+            // SAFETY: it holds `at`, so it is sealed; the reference lives no longer than the guard beside it.
+            Some(frame) => Ok(PageRef { page: unsafe { self.cache.pool.page(frame) }, _hold: Hold::Guard(guard) }),
+            None => self.missing(page),
+        }
+    }
+
+    fn page_owned(&self, page: PageNo) -> Result<SealedPage, CacheError> {
+        match self.cache.pin_version(page, self.at) {
+            Some(pin) => Ok(SealedPage(pin)),
+            None => self.missing(page),
+        }
+    }
+}
+
+/// Reads pages as of one LSN, not above the sealed boundary: pins them, and fetches what is missing.
 #[derive(Clone)]
 pub(crate) struct SnapshotReader {
     cache: Arc<PageCache>,
     at: Lsn,
-    /// Under guards a miss is an error, [`CacheError::Missing`]: a thread that holds guards must not wait.
-    /// Otherwise pages are pinned, and misses are fetched.
-    guarded: bool,
 }
 
 impl SnapshotReader {
-    /// For point lookups: no reference counts; the caller fetches what is missing and starts over.
-    pub(crate) fn guarded(cache: Arc<PageCache>, at: Lsn) -> Self {
+    pub(crate) fn new(cache: Arc<PageCache>, at: Lsn) -> Self {
         debug_assert!(at <= cache.positions.sealed());
-        Self { cache, at, guarded: true }
-    }
-
-    /// For all else: fetches what is missing.
-    pub(crate) fn pinning(cache: Arc<PageCache>, at: Lsn) -> Self {
-        debug_assert!(at <= cache.positions.sealed());
-        Self { cache, at, guarded: false }
+        Self { cache, at }
     }
 }
 
@@ -93,29 +128,14 @@ impl PageReader for SnapshotReader {
     type Ref<'a> = PageRef<'a>;
     type Owned = SealedPage;
 
-    #[inline]
     fn page(&self, page: PageNo) -> Result<PageRef<'_>, CacheError> {
-        if !self.guarded {
-            let pin = self.cache.load(page, self.at)?;
-            // SAFETY: it holds `at`, so it is sealed; the reference lives no longer than the pin beside it.
-            let page = unsafe { pin.pool.page(pin.frame) };
-            return Ok(PageRef { page, _hold: Hold::Pin(pin) });
-        }
-        let guard = epoch::pin();
-        match self.cache.find(page, self.at, &guard) {
-            // SAFETY: it holds `at`, so it is sealed; the reference lives no longer than the guard beside it.
-            Some(frame) => Ok(PageRef { page: unsafe { self.cache.pool.page(frame) }, _hold: Hold::Guard(guard) }),
-            None => Err(CacheError::Missing { page, at: self.at }),
-        }
+        let pin = self.cache.load(page, self.at)?;
+        // SAFETY: it holds `at`, so it is sealed; the reference lives no longer than the pin beside it.
+        let page = unsafe { pin.pool.page(pin.frame) };
+        Ok(PageRef { page, _hold: Hold::Pin(pin) })
     }
 
     fn page_owned(&self, page: PageNo) -> Result<SealedPage, CacheError> {
-        if self.guarded {
-            return match self.cache.pin_version(page, self.at) {
-                Some(pin) => Ok(SealedPage(pin)),
-                None => Err(CacheError::Missing { page, at: self.at }),
-            };
-        }
         Ok(SealedPage(self.cache.load(page, self.at)?))
     }
 

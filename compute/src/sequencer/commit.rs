@@ -14,7 +14,7 @@ use storage::{Lsn, PageNo, TreeId};
 use super::writer::{BatchWriter, NewestReader};
 use super::{Inner, Sequencer, SequencerError};
 use crate::blocking::blocking;
-use crate::cache::{CacheError, CopiedPage, PinnedPage, SnapshotReader};
+use crate::cache::{CacheError, CopiedPage, GuardedReader, PinnedPage, SnapshotReader};
 use crate::transaction::TreeWrites;
 
 /// Leaves copied ahead for one commit. Larger commits copy the rest inside: they are not what the rate of
@@ -119,7 +119,7 @@ impl Sequencer {
         supplies.copies.clear();
         let at = self.positions.sealed();
         for tree in &commit.trees {
-            let pages = match btree::locate(&SnapshotReader::guarded(self.cache.clone(), at), tree.tree, tree.keys()) {
+            let pages = match btree::locate(&GuardedReader::new(&self.cache, at), tree.tree, tree.keys()) {
                 Ok(pages) if attempt < 2 => pages,
                 Ok(_) | Err(CacheError::Missing { .. }) => self.gather_slowly(tree, at, supplies)?,
                 Err(error) => {
@@ -137,7 +137,7 @@ impl Sequencer {
 
     /// [`Sequencer::gather`] for a tree whose pages are not all in memory: brings in and pins them.
     fn gather_slowly(&self, tree: &CommitTree, at: Lsn, supplies: &mut Supplies) -> Result<Vec<PageNo>> {
-        let reader = SnapshotReader::pinning(self.cache.clone(), at);
+        let reader = SnapshotReader::new(self.cache.clone(), at);
         let pages = match btree::locate(&reader, tree.tree, tree.keys()) {
             Ok(pages) => pages,
             Err(CacheError::Tree(_) | CacheError::Page(_)) => return Ok(Vec::new()),

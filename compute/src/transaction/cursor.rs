@@ -96,7 +96,7 @@ impl MergeCursor {
         interrupt: Arc<Interrupt>,
     ) -> Self {
         let base = base_at.map(|at| {
-            let cursor = btree::Cursor::new(SnapshotReader::pinning(cache.clone(), at), tree);
+            let cursor = btree::Cursor::new(SnapshotReader::new(cache.clone(), at), tree);
             Base { cache: cache.clone(), tree, at, cursor, started: false }
         });
         Self { range, direction, interrupt, base, base_ready: false, overlay, current: Current::None }

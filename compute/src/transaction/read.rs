@@ -5,23 +5,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sql::error::{Result, SqlError};
 use storage::btree::{self, PageReader, TreeError};
-use storage::page::Page;
+use storage::page::{EntryValue, Page};
 use storage::{Lsn, PageNo, TreeId};
 
 use pageserver::client::PageError;
 use smallvec::SmallVec;
 
-use crate::cache::{CacheError, PageCache, SnapshotReader};
+use crate::cache::{CacheError, GuardedReader, PageCache, SnapshotReader};
 use crate::sequencer::{Sequencer, SequencerError};
 
 /// The value of a key at an LSN. A tree that did not exist then is empty.
 pub(crate) fn get_at(cache: &Arc<PageCache>, tree: TreeId, key: &[u8], at: Lsn) -> Result<Option<Bytes>> {
-    let guarded = SnapshotReader::guarded(cache.clone(), at);
+    let guarded = GuardedReader::new(cache, at);
     match get(&guarded, tree, key) {
         Err(CacheError::Missing { .. }) => {}
         outcome => return existing(cache, tree, at, outcome).map(Option::flatten),
     }
-    let outcome = get(&SnapshotReader::pinning(cache.clone(), at), tree, key);
+    let outcome = get(&SnapshotReader::new(cache.clone(), at), tree, key);
     existing(cache, tree, at, outcome).map(Option::flatten)
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn existing<T>(
 /// True when the page was this tree's root at that LSN, sound or not. Numbers of roots are never used for
 /// another root (`Sequencer::create_tree`), so a page of the same number tells the tree.
 fn is_root(cache: &Arc<PageCache>, tree: TreeId, at: Lsn) -> Result<bool> {
-    let reader = SnapshotReader::pinning(cache.clone(), at);
+    let reader = SnapshotReader::new(cache.clone(), at);
     let page = reader.page(tree.0)?;
     Ok(page.is_slotted() && page.tree() == tree)
 }
@@ -95,27 +95,34 @@ struct Seen {
 /// The *whole path* must be unchanged: a leaf that was merged away keeps its bytes, and only its parent tells.
 /// The caller holds the row's lock, so nobody changes the row between the reading and the answer.
 fn see(cache: &Arc<PageCache>, tree: TreeId, key: &[u8], at: Lsn) -> Result<Seen> {
-    let look = |reader: &SnapshotReader| -> Result<Seen, CacheError> {
-        let Some((path, leaf)) = descend(reader, tree, key)? else {
-            return Ok(Seen { value: None, is_newest: cache.unchanged_since(tree.0, at) });
-        };
-        let is_newest = path.iter().all(|page| cache.unchanged_since(*page, at));
-        let value = match leaf.search(key).map(|slot| leaf.value(slot)) {
-            Err(_) => None,
-            Ok(storage::page::EntryValue::Inline(value)) => Some(Bytes::copy_from_slice(value)),
-            Ok(storage::page::EntryValue::Overflow(reference)) => {
-                let mut value = Vec::new();
-                btree::read_overflow(reader, tree, reference, &mut value)?;
-                Some(Bytes::from(value))
-            }
-        };
-        Ok(Seen { value, is_newest })
-    };
-    let outcome = match look(&SnapshotReader::guarded(cache.clone(), at)) {
-        Err(CacheError::Missing { .. }) => look(&SnapshotReader::pinning(cache.clone(), at)),
+    let outcome = match look(&GuardedReader::new(cache, at), cache, tree, key, at) {
+        Err(CacheError::Missing { .. }) => look(&SnapshotReader::new(cache.clone(), at), cache, tree, key, at),
         outcome => outcome,
     };
     Ok(existing(cache, tree, at, outcome)?.unwrap_or(Seen { value: None, is_newest: false }))
+}
+
+fn look<R: PageReader<Error = CacheError>>(
+    reader: &R,
+    cache: &PageCache,
+    tree: TreeId,
+    key: &[u8],
+    at: Lsn,
+) -> Result<Seen, CacheError> {
+    let Some((path, leaf)) = descend(reader, tree, key)? else {
+        return Ok(Seen { value: None, is_newest: cache.unchanged_since(tree.0, at) });
+    };
+    let is_newest = path.iter().all(|page| cache.unchanged_since(*page, at));
+    let value = match leaf.search(key).map(|slot| leaf.value(slot)) {
+        Err(_) => None,
+        Ok(EntryValue::Inline(value)) => Some(Bytes::copy_from_slice(value)),
+        Ok(EntryValue::Overflow(reference)) => {
+            let mut value = Vec::new();
+            btree::read_overflow(reader, tree, reference, &mut value)?;
+            Some(Bytes::from(value))
+        }
+    };
+    Ok(Seen { value, is_newest })
 }
 
 /// The newest committed value of a key whose row lock the caller holds (or that nobody else writes).
@@ -142,7 +149,8 @@ pub(crate) enum Since {
     Changed(Bytes),
 }
 
-/// Compares the newest committed row with a snapshot's.
+/// Compares the newest committed row with a snapshot's, by value: a row that was changed and changed back counts
+/// as unchanged, since whatever was derived from the snapshot's row holds for the newest one.
 pub(crate) fn changed_since(sequencer: &Sequencer, tree: TreeId, key: &[u8], at: Lsn) -> Result<Since> {
     let then = see(&sequencer.cache, tree, key, at)?;
     if then.is_newest {

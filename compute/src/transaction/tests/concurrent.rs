@@ -93,7 +93,7 @@ fn transfers(world: &World, isolation: IsolationLevel, each: u64) {
                 let mut random = Random(number + 1);
                 for _ in 0..each {
                     let hot = random.next(2) == 0;
-                    let mut pick = |random: &mut Random| random.next(if hot { 4 } else { ACCOUNTS });
+                    let pick = |random: &mut Random| random.next(if hot { 4 } else { ACCOUNTS });
                     let (from, to) = (pick(&mut random), pick(&mut random));
                     let delta = random.next(50) as i64;
                     loop {

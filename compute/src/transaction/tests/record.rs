@@ -82,7 +82,7 @@ fn the_log_replayed_from_empty_gives_the_pages_in_the_cache() {
         let replayed = replay(&world.log.bytes());
         let mut compared = 0;
         for (number, expected) in &replayed {
-            let reader = crate::cache::SnapshotReader::pinning(engine.cache.clone(), durable);
+            let reader = crate::cache::SnapshotReader::new(engine.cache.clone(), durable);
             let cached = btree::PageReader::page(&reader, *number).expect("page");
             assert_eq!(cached.bytes(), expected.bytes(), "page {number}");
             compared += 1;
