@@ -1,8 +1,8 @@
-//! Names and types: syntax tree → [`Rel`] and [`Scalar`], every name resolved and every coercion
+//! Names and types: syntax tree → `Rel` and `Scalar`, every name resolved and every coercion
 //! explicit, by Postgres' rules.
 //!
-//! One [`Binder`] binds one statement. A query level is a [`names::Scope`] (its FROM's names, the level
-//! around it) and a [`names::Level`] (aggregates, window calls and set-returning calls met so far, which
+//! One `Binder` binds one statement. A query level is a `names::Scope` (its FROM's names, the level
+//! around it) and a `names::Level` (aggregates, window calls and set-returning calls met so far, which
 //! become operators under the level's output). Columns carry ids unique in the statement, so an outer
 //! reference is just a column of another level.
 

@@ -1,5 +1,5 @@
 //! SQL text → statements. sqlparser does the work with its PostgreSQL dialect; what it lacks of the
-//! syntax that psql, pgbench and drivers send is rewritten in the token stream before ([`rewrite`]), and
+//! syntax that psql, pgbench and drivers send is rewritten in the token stream before (`rewrite`), and
 //! its errors are turned into Postgres' (`syntax error at or near "x"`, with position).
 //!
 //! Bounds: text of [`MAX_STATEMENT_BYTES`], nesting of [`MAX_NESTING`], operator chains of

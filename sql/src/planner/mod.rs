@@ -1,11 +1,11 @@
 //! Bound statement → [`Plan`](crate::plan::Plan).
 //!
-//! 1. CTEs that are read once are merged into their reader ([`ctes`]).
-//! 2. Predicates move down, outer joins become inner ones, subqueries become joins ([`pushdown`],
-//!    [`decorrelate`]).
+//! 1. CTEs that are read once are merged into their reader (`ctes`).
+//! 2. Predicates move down, outer joins become inner ones, subqueries become joins (`pushdown`,
+//!    `decorrelate`).
 //! 3. From the top down every operator asks its input for columns (and an order), and picks the cheapest
-//!    way to give them: access paths ([`access`]), join orders ([`join_order`]).
-//! 4. Column ids become positions ([`lower`]).
+//!    way to give them: access paths (`access`), join orders (`join_order`).
+//! 4. Column ids become positions (`lower`).
 
 mod access;
 mod column_set;
