@@ -1,1 +1,41 @@
-fn main() {}
+//! The one binary. Each subcommand wires the crates together; there is no logic here.
+
+mod admin;
+mod dev;
+mod directory;
+mod size;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A disaggregated, Postgres-compatible database engine.
+#[derive(Parser)]
+#[command(name = "alluvium", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs every tier in one process on a local directory: connect with any Postgres client.
+    Dev(dev::DevArguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ALLUVIUM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,raft=warn,slog=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let result = match arguments.command {
+        Command::Dev(arguments) => dev::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("alluvium: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -29,6 +29,7 @@ mod shipper;
 mod snapshot;
 pub mod testing;
 mod transaction;
+pub mod wire;
 
 pub use compute::{Compute, StartError};
 pub use config::ComputeConfig;

@@ -1,5 +1,6 @@
 //! Cancel and timeouts, as seen by running code: one flag to poll, one way to be woken.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -24,26 +25,52 @@ pub struct Interrupt {
     /// lock_timeout in force, milliseconds; 0 is none.
     lock_timeout_ms: AtomicU64,
     waker: Mutex<Option<Box<dyn Fn() + Send>>>,
+    /// Wakes the session while it waits for its client.
+    idle_waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Default for Interrupt {
     fn default() -> Self {
-        Self { reason: AtomicU8::new(0), lock_timeout_ms: AtomicU64::new(0), waker: Mutex::new(None) }
+        Self {
+            reason: AtomicU8::new(0),
+            lock_timeout_ms: AtomicU64::new(0),
+            waker: Mutex::new(None),
+            idle_waker: OnceLock::new(),
+        }
     }
 }
 
 impl Interrupt {
     /// Asks the running statement to stop and wakes it if it waits.
     pub fn raise(&self, reason: InterruptReason) {
-        self.reason.store(reason as u8, Ordering::Release);
+        self.reason.fetch_max(reason as u8, Ordering::AcqRel);
         if let Some(wake) = self.waker.lock().as_ref() {
+            wake();
+        }
+        if let Some(wake) = self.idle_waker.get() {
             wake();
         }
     }
 
-    /// Forgets a raised interrupt; the session calls it between statements.
+    /// Sets what wakes the session while it waits for its client. Once; later calls change nothing.
+    pub fn set_idle_waker(&self, waker: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.idle_waker.set(waker);
+    }
+
+    /// What was raised and not yet cleared.
+    pub fn reason(&self) -> Option<InterruptReason> {
+        match self.reason.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(InterruptReason::UserCancel),
+            2 => Some(InterruptReason::StatementTimeout),
+            _ => Some(InterruptReason::Shutdown),
+        }
+    }
+
+    /// Forgets a raised interrupt, unless it is to end the session; the session calls it between statements.
     pub fn clear(&self) {
-        self.reason.store(0, Ordering::Release);
+        let cancel = |reason| (reason < InterruptReason::Shutdown as u8).then_some(0);
+        let _ = self.reason.fetch_update(Ordering::AcqRel, Ordering::Acquire, cancel);
     }
 
     /// The error to stop with, when one was raised. Poll in every loop over rows.

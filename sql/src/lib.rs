@@ -16,6 +16,7 @@ pub mod interrupt;
 pub mod parser;
 pub mod plan;
 pub mod planner;
+pub mod session;
 pub mod store;
 pub mod table;
 pub mod testing;

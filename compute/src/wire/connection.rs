@@ -1,0 +1,612 @@
+//! One client's connection after authentication: reads messages, drives the session, writes answers.
+//!
+//! Answers are collected in one buffer and written when the client's messages have been worked off (or
+//! the buffer is full), so that a pipeline costs one read and one write. A commit is awaited before the
+//! message that tells of it enters the buffer.
+//!
+//! Statements run on the connection's task. Those that may run long enter a blocking section, so that
+//! other connections go on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use sql::error::{Result, SqlError, SqlState};
+use sql::parser::ParsedStatement;
+use sql::session::{ActivityState, Fetched, Session, Severity, TransactionStatus};
+use sql::store::InterruptReason;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use super::frontend::{self, Bind, Frontend, Malformed, Target};
+use super::rows::Rows;
+use super::{backend, limits};
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// The client said goodbye or closed the socket.
+    Closed,
+    /// The socket failed.
+    Io(std::io::Error),
+    /// The client was told why (FATAL).
+    Fatal(SqlError),
+}
+
+impl From<std::io::Error> for End {
+    fn from(error: std::io::Error) -> Self {
+        End::Io(error)
+    }
+}
+
+/// What goes on between messages.
+enum Mode {
+    /// Ordinary.
+    Ready,
+    /// An extended-protocol message failed: everything up to Sync is dropped.
+    SkipToSync,
+    /// COPY FROM STDIN is taking data; `simple` if a Query message began it.
+    CopyIn { simple: bool },
+}
+
+/// A connection with its session.
+pub struct Connection<S> {
+    stream: S,
+    input: BytesMut,
+    output: Vec<u8>,
+    session: Session,
+    mode: Mode,
+    /// Statements of the current Query message that have not run yet.
+    script: VecDeque<ParsedStatement>,
+    /// Woken when the session is cancelled or terminated.
+    interrupted: Arc<Notify>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// A connection whose start-up is over; `output` holds what has not been written of it.
+    pub fn new(stream: S, input: BytesMut, output: Vec<u8>, session: Session) -> Self {
+        let interrupted = Arc::new(Notify::new());
+        let notify = interrupted.clone();
+        session.context().interrupt.set_idle_waker(Box::new(move || notify.notify_one()));
+        let (mode, script) = (Mode::Ready, VecDeque::new());
+        Self { stream, input, output, session, mode, script, interrupted }
+    }
+
+    /// Serves the client until either side ends it.
+    pub async fn run(mut self) -> End {
+        self.ready();
+        loop {
+            match self.serve_one().await {
+                Ok(()) => {}
+                Err(End::Fatal(error)) => {
+                    // The client may be gone already: then nobody is left to tell.
+                    backend::error(&mut self.output, Severity::Fatal, &error);
+                    let _ = self.flush().await;
+                    return End::Fatal(error);
+                }
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Reads and answers one message.
+    async fn serve_one(&mut self) -> Result<(), End> {
+        let (message_type, body_bytes) = self.next_frame().await?;
+        // The frame is taken out of the buffer for as long as its message borrows from it.
+        let mut frame = std::mem::take(&mut self.input);
+        let result = match frontend::decode(message_type, &frame[5..5 + body_bytes]) {
+            Ok(message) => self.handle(message).await,
+            Err(malformed) => Err(End::Fatal(malformed_error(&malformed))),
+        };
+        frame.advance(5 + body_bytes);
+        if frame.is_empty() && frame.capacity() > limits::IDLE_BUFFER_BYTES {
+            frame = BytesMut::new();
+        }
+        self.input = frame;
+        result
+    }
+
+    /// Waits until a whole frame is buffered: its type and the length of its body.
+    async fn next_frame(&mut self) -> Result<(u8, usize), End> {
+        loop {
+            if self.input.len() >= 5 {
+                let length = i32::from_be_bytes([self.input[1], self.input[2], self.input[3], self.input[4]]);
+                let longest = frontend::longest_body_bytes(self.input[0], true);
+                let body = usize::try_from(length).ok().and_then(|length| length.checked_sub(4));
+                let Some(body) = body.filter(|body| *body <= longest) else {
+                    return Err(End::Fatal(bad_length(self.input[0], length, longest)));
+                };
+                if self.input.len() >= 5 + body {
+                    return Ok((self.input[0], body));
+                }
+                // A frame that is still arriving takes memory as it arrives, not as it is announced.
+                self.input.reserve((5 + body - self.input.len()).min(1024 * 1024));
+            } else {
+                self.input.reserve(limits::IDLE_BUFFER_BYTES / 4);
+            }
+            self.flush().await?;
+            self.read_some().await?;
+        }
+    }
+
+    /// Waits for bytes, a timeout, or the end of the session.
+    async fn read_some(&mut self) -> Result<(), End> {
+        let (limit_ms, error) = self.idle_limit();
+        let idle = async {
+            match limit_ms {
+                0 => std::future::pending().await,
+                limit_ms => tokio::time::sleep(Duration::from_millis(limit_ms)).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            read = self.stream.read_buf(&mut self.input) => match read? {
+                0 => Err(End::Closed),
+                _ => Ok(()),
+            },
+            () = self.interrupted.notified() => match self.session.context().interrupt.reason() {
+                Some(InterruptReason::Shutdown) => Err(End::Fatal(shutdown_error())),
+                // A cancel that came too late for its statement.
+                _ => {
+                    self.session.context().interrupt.clear();
+                    Ok(())
+                }
+            },
+            () = idle => Err(End::Fatal(error)),
+        }
+    }
+
+    /// Milliseconds that the client may stay silent now (0 is for ever), and what it is told then.
+    fn idle_limit(&self) -> (u64, SqlError) {
+        let settings = self.session.context().settings.lock();
+        match self.session.transaction_status() {
+            TransactionStatus::Idle => (
+                settings.typed().idle_session_timeout_ms,
+                SqlError::new(SqlState("57P05"), "terminating connection due to idle-session timeout"),
+            ),
+            TransactionStatus::InTransaction | TransactionStatus::Failed => (
+                settings.typed().idle_in_transaction_session_timeout_ms,
+                SqlError::new(
+                    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                    "terminating connection due to idle-in-transaction timeout",
+                ),
+            ),
+        }
+    }
+
+    async fn handle(&mut self, message: Frontend<'_>) -> Result<(), End> {
+        match self.mode {
+            Mode::SkipToSync if !matches!(message, Frontend::Sync | Frontend::Terminate) => return Ok(()),
+            Mode::CopyIn { simple } => return self.handle_copy(message, simple).await,
+            _ => {}
+        }
+        match message {
+            Frontend::Query(text) => self.query(text).await,
+            Frontend::Sync => {
+                self.mode = Mode::Ready;
+                if let Err(error) = self.end_group().await {
+                    self.tell_error(&error)?;
+                    self.session.statement_failed();
+                }
+                self.ready();
+                Ok(())
+            }
+            Frontend::Flush => self.flush().await,
+            Frontend::Terminate => Err(End::Closed),
+            // Left over from a COPY that failed.
+            Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
+            Frontend::Password(_) => Err(End::Fatal(violation("unexpected password message"))),
+            Frontend::FunctionCall => {
+                self.tell_error(&SqlError::unsupported("the function call protocol"))?;
+                self.session.statement_failed();
+                self.ready();
+                Ok(())
+            }
+            extended => {
+                if let Err(error) = self.extended(extended).await {
+                    self.tell_error(&error)?;
+                    self.session.statement_failed();
+                    self.mode = Mode::SkipToSync;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Parse, Bind, Describe, Execute, Close.
+    async fn extended(&mut self, message: Frontend<'_>) -> Result<()> {
+        match message {
+            Frontend::Parse { statement, query, parameter_types } => {
+                self.begin_activity(query);
+                let session = &mut self.session;
+                blocking(|| session.prepare(statement, query, &parameter_types))?;
+                backend::parse_complete(&mut self.output);
+            }
+            Frontend::Bind(Bind { portal, statement, parameter_formats, parameters, result_formats }) => {
+                self.session.bind(portal, statement, &parameter_formats, &parameters, &result_formats)?;
+                backend::bind_complete(&mut self.output);
+            }
+            Frontend::Describe { target: Target::Statement, name } => {
+                let described = self.session.describe_statement(name)?;
+                backend::parameter_description(&mut self.output, &described.parameters);
+                match &described.columns {
+                    Some(columns) => backend::row_description(&mut self.output, columns, &[]),
+                    None => backend::no_data(&mut self.output),
+                }
+            }
+            Frontend::Describe { target: Target::Portal, name } => match self.session.describe_portal(name)? {
+                Some((columns, formats)) => backend::row_description(&mut self.output, &columns, &formats),
+                None => backend::no_data(&mut self.output),
+            },
+            Frontend::Close { target: Target::Statement, name } => {
+                self.session.close_statement(name);
+                backend::close_complete(&mut self.output);
+            }
+            Frontend::Close { target: Target::Portal, name } => {
+                self.session.close_portal(name);
+                backend::close_complete(&mut self.output);
+            }
+            Frontend::Execute { portal, max_rows } => {
+                self.begin_portal_activity(portal);
+                let mut limit = u64::try_from(max_rows).ok().filter(|rows| *rows > 0).unwrap_or(u64::MAX);
+                let _timer = self.statement_timer();
+                loop {
+                    let quick = self.session.is_quick(portal);
+                    let (session, output) = (&mut self.session, &mut self.output);
+                    let fetched = run(quick, || session.fetch(portal, &mut limit, &mut Rows::new(output)))?;
+                    match fetched {
+                        Fetched::Paused => self.flush_rows().await?,
+                        Fetched::Suspended => {
+                            backend::portal_suspended(&mut self.output);
+                            break;
+                        }
+                        Fetched::Empty => {
+                            backend::empty_query(&mut self.output);
+                            break;
+                        }
+                        Fetched::Complete(tag) => {
+                            self.await_commit().await?;
+                            self.complete(&tag);
+                            break;
+                        }
+                        Fetched::CopyIn { columns, binary } => {
+                            backend::copy_response(&mut self.output, b'G', columns, binary);
+                            self.mode = Mode::CopyIn { simple: false };
+                            break;
+                        }
+                        Fetched::CopyOut { columns, binary } => {
+                            backend::copy_response(&mut self.output, b'H', columns, binary);
+                            let tag = self.copy_out().await?;
+                            self.complete(&tag);
+                            break;
+                        }
+                    }
+                }
+            }
+            _ => unreachable!("only messages of the extended protocol come here"),
+        }
+        Ok(())
+    }
+
+    /// A Query message.
+    async fn query(&mut self, text: &str) -> Result<(), End> {
+        self.begin_activity(text);
+        match self.session.parse_script(text) {
+            Ok(statements) if statements.is_empty() => {
+                backend::empty_query(&mut self.output);
+                self.ready();
+                Ok(())
+            }
+            Ok(statements) => {
+                self.script = statements.into();
+                self.run_script().await
+            }
+            Err(error) => {
+                self.tell_error(&error)?;
+                self.session.statement_failed();
+                self.ready();
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs what is left of the script; it pauses when a COPY FROM STDIN begins.
+    async fn run_script(&mut self) -> Result<(), End> {
+        while let Some(statement) = self.script.pop_front() {
+            match self.run_scripted(statement).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    self.script.clear();
+                    self.tell_error(&error)?;
+                    self.session.statement_failed();
+                    break;
+                }
+            }
+        }
+        self.ready();
+        Ok(())
+    }
+
+    /// One statement of a script. False: it takes COPY data now.
+    async fn run_scripted(&mut self, statement: ParsedStatement) -> Result<bool> {
+        let _timer = self.statement_timer();
+        let session = &mut self.session;
+        if let Some(columns) = blocking(|| session.run_statement(statement))? {
+            backend::row_description(&mut self.output, &columns, &[]);
+        }
+        loop {
+            let quick = self.session.simple_is_quick();
+            let (session, output) = (&mut self.session, &mut self.output);
+            match run(quick, || session.fetch_simple(&mut Rows::new(output)))? {
+                Fetched::Paused => self.flush_rows().await?,
+                Fetched::Complete(tag) => {
+                    self.complete_scripted(&tag).await?;
+                    return Ok(true);
+                }
+                Fetched::CopyIn { columns, binary } => {
+                    backend::copy_response(&mut self.output, b'G', columns, binary);
+                    self.mode = Mode::CopyIn { simple: true };
+                    return Ok(false);
+                }
+                Fetched::CopyOut { columns, binary } => {
+                    backend::copy_response(&mut self.output, b'H', columns, binary);
+                    let tag = self.copy_out().await?;
+                    self.complete_scripted(&tag).await?;
+                    return Ok(true);
+                }
+                Fetched::Empty | Fetched::Suspended => {
+                    return Err(SqlError::internal("a simple statement was suspended"));
+                }
+            }
+        }
+    }
+
+    async fn complete_scripted(&mut self, tag: &str) -> Result<()> {
+        self.session.close_simple();
+        if self.script.is_empty() {
+            self.end_group().await?;
+        } else {
+            self.await_commit().await?;
+        }
+        self.complete(tag);
+        Ok(())
+    }
+
+    /// Messages while COPY FROM STDIN takes data.
+    async fn handle_copy(&mut self, message: Frontend<'_>, simple: bool) -> Result<(), End> {
+        let session = &mut self.session;
+        let result = match message {
+            Frontend::CopyData(data) => blocking(|| session.copy_data(data)).map(|()| None),
+            Frontend::CopyDone => blocking(|| session.copy_done()).map(Some),
+            Frontend::CopyFail(reason) => Err(session.copy_fail(reason)),
+            // Ignored during COPY, as in Postgres: drivers pipeline them behind Execute.
+            Frontend::Flush | Frontend::Sync => return Ok(()),
+            Frontend::Terminate => return Err(End::Closed),
+            _ => Err(violation("unexpected message type during COPY from stdin")),
+        };
+        match result {
+            Ok(None) => Ok(()),
+            Ok(Some(tag)) => {
+                self.mode = Mode::Ready;
+                if !simple {
+                    self.complete(&tag);
+                    return Ok(());
+                }
+                if let Err(error) = self.complete_scripted(&tag).await {
+                    self.script.clear();
+                    self.tell_error(&error)?;
+                    self.session.statement_failed();
+                }
+                self.run_script().await
+            }
+            Err(error) => {
+                self.script.clear();
+                self.tell_error(&error)?;
+                self.session.statement_failed();
+                if simple {
+                    self.mode = Mode::Ready;
+                    self.ready();
+                } else {
+                    self.mode = Mode::SkipToSync;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Streams COPY TO STDOUT; the command tag.
+    async fn copy_out(&mut self) -> Result<String> {
+        loop {
+            let (session, output) = (&mut self.session, &mut self.output);
+            let tag = blocking(|| {
+                session.copy_out(&mut |line: &[u8]| {
+                    backend::message(output, b'd', |out| out.extend_from_slice(line));
+                    output.len() < limits::OUTPUT_FLUSH_BYTES
+                })
+            })?;
+            if let Some(tag) = tag {
+                backend::copy_done(&mut self.output);
+                self.await_commit().await?;
+                return Ok(tag);
+            }
+            self.flush_rows().await?;
+        }
+    }
+
+    /// Commits an implicit transaction and awaits it.
+    async fn end_group(&mut self) -> Result<()> {
+        self.session.end_statement_group()?;
+        self.await_commit().await
+    }
+
+    /// Awaits the durability of a commit that the client is about to hear of.
+    async fn await_commit(&mut self) -> Result<()> {
+        match self.session.take_commit_lsn() {
+            Some(lsn) => self.session.context().server.store.wait_durable(lsn).await,
+            None => Ok(()),
+        }
+    }
+
+    fn complete(&mut self, tag: &str) {
+        self.tell_notices();
+        backend::command_complete(&mut self.output, tag);
+    }
+
+    fn tell_notices(&mut self) {
+        for notice in self.session.take_notices() {
+            backend::notice(&mut self.output, notice.severity, &notice.fields);
+        }
+    }
+
+    /// Tells the client of an error. Those after which the session cannot go on end it.
+    fn tell_error(&mut self, error: &SqlError) -> Result<(), End> {
+        self.tell_notices();
+        match error.state() {
+            SqlState::ADMIN_SHUTDOWN | SqlState::TRANSACTION_RESOLUTION_UNKNOWN => Err(End::Fatal(error.clone())),
+            _ => {
+                backend::error(&mut self.output, Severity::Error, error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the client that it may go on.
+    fn ready(&mut self) {
+        self.tell_notices();
+        let context = self.session.context();
+        let changed = {
+            let mut settings = context.settings.lock();
+            if settings.has_changed_reports() { settings.take_changed_reports() } else { Vec::new() }
+        };
+        let status = self.session.transaction_status();
+        context.activity.now.lock().state = match status {
+            TransactionStatus::Idle => ActivityState::Idle,
+            TransactionStatus::InTransaction => ActivityState::IdleInTransaction,
+            TransactionStatus::Failed => ActivityState::IdleInTransactionAborted,
+        };
+        for (name, value) in changed {
+            backend::parameter_status(&mut self.output, name, &value);
+        }
+        backend::ready_for_query(&mut self.output, status);
+    }
+
+    fn begin_activity(&mut self, query: &str) {
+        self.forget_late_cancel();
+        self.session.context().begin_activity(query);
+    }
+
+    /// A cancel meant for the statement before must not hit this one.
+    fn forget_late_cancel(&self) {
+        let interrupt = &self.session.context().interrupt;
+        if interrupt.reason() == Some(InterruptReason::UserCancel) {
+            interrupt.clear();
+        }
+    }
+
+    fn begin_portal_activity(&mut self, portal: &str) {
+        self.forget_late_cancel();
+        self.session.context().begin_activity(self.session.portal_text(portal));
+    }
+
+    /// Raises the statement timeout, if one is set, unless dropped before.
+    fn statement_timer(&self) -> Option<StatementTimer> {
+        let context = self.session.context();
+        let limit_ms = context.settings.lock().typed().statement_timeout_ms;
+        (limit_ms > 0).then(|| {
+            let interrupt = context.interrupt.clone();
+            StatementTimer(tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(limit_ms)).await;
+                interrupt.raise(InterruptReason::StatementTimeout);
+            }))
+        })
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        if !self.output.is_empty() {
+            self.stream.write_all(&self.output).await?;
+            self.output.clear();
+            if self.output.capacity() > 4 * limits::OUTPUT_FLUSH_BYTES {
+                self.output = Vec::new();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes result rows out. A client that has gone ends the statement; the next read ends the session.
+    async fn flush_rows(&mut self) -> Result<()> {
+        let interrupt = self.session.context().interrupt.clone();
+        tokio::select! {
+            flushed = self.flush() => flushed.map_err(|_| {
+                SqlError::new(SqlState::CONNECTION_FAILURE, "connection to client lost")
+            }),
+            () = async {
+                // A client that does not read must not hold its snapshot against a shutdown.
+                while interrupt.reason() != Some(InterruptReason::Shutdown) {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            } => Err(shutdown_error()),
+        }
+    }
+}
+
+struct StatementTimer(tokio::task::JoinHandle<()>);
+
+impl Drop for StatementTimer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs on this thread, telling the runtime first when it may take long.
+fn run<T>(quick: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if quick { guarded(work) } else { blocking(work) }
+}
+
+fn blocking<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    tokio::task::block_in_place(|| guarded(work))
+}
+
+/// A panic costs its statement, not the server: the session rolls back and answers XX000.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let reason = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("unknown");
+        tracing::error!(reason, "a statement panicked");
+        Err(SqlError::internal(format!("statement failed on a broken invariant: {reason}"))
+            .with_hint("This is a defect of the server. The transaction has been rolled back."))
+    })
+}
+
+fn violation(message: impl Into<String>) -> SqlError {
+    SqlError::new(SqlState::PROTOCOL_VIOLATION, message)
+}
+
+fn shutdown_error() -> SqlError {
+    SqlError::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+}
+
+fn malformed_error(malformed: &Malformed) -> SqlError {
+    match malformed {
+        Malformed::NotUtf8(_) => SqlError::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, malformed.to_string()),
+        _ => violation(malformed.to_string()),
+    }
+}
+
+fn bad_length(message_type: u8, length: i32, longest: usize) -> SqlError {
+    let known = b"QPBDECdpfFcHSX".contains(&message_type);
+    if !known {
+        return violation(Malformed::UnknownType(message_type).to_string());
+    }
+    if usize::try_from(length).is_ok_and(|length| length > longest) {
+        return SqlError::new(
+            SqlState::PROGRAM_LIMIT_EXCEEDED,
+            format!("message of {length} bytes exceeds the limit of {longest} bytes"),
+        );
+    }
+    violation("invalid message length")
+}

@@ -1,0 +1,186 @@
+//! Sessions on the in-memory engine: blocks, savepoints, failure, prepared statements, cursors, settings.
+
+use std::sync::Arc;
+
+use super::{ConnectionRequest, Fetched, Format, RowSink, Server, Session, TransactionStatus};
+use crate::error::Result;
+use crate::functions::EvalContext;
+use crate::plan::OutputColumn;
+use crate::testing::MemoryStore;
+use crate::types::Datum;
+
+/// Collects rows as text, columns joined by `|`.
+#[derive(Default)]
+struct Lines(Vec<String>);
+
+impl RowSink for Lines {
+    fn row(&mut self, row: &[Datum], columns: &[OutputColumn], _: &[Format], eval: &EvalContext) -> Result<bool> {
+        let values = row.iter().zip(columns).map(|(value, column)| match value {
+            Datum::Null => "NULL".to_owned(),
+            value => crate::types::text::to_string(value, column.data_type, eval),
+        });
+        self.0.push(values.collect::<Vec<_>>().join("|"));
+        Ok(true)
+    }
+}
+
+fn server() -> Arc<Server> {
+    let directory = tempfile::tempdir().expect("a temporary directory").keep();
+    let store = Arc::new(MemoryStore::default());
+    Arc::new(Server::open(store, directory, Arc::new(|| 0)).expect("an empty store opens"))
+}
+
+fn connect(server: &Arc<Server>) -> Session {
+    let request = ConnectionRequest {
+        user: "postgres".to_owned(),
+        database: "postgres".to_owned(),
+        client: "127.0.0.1:1".to_owned(),
+        ..ConnectionRequest::default()
+    };
+    server.connect(request).expect("postgres may connect")
+}
+
+/// Runs a Query message: its rows, then its last tag; or the SQLSTATE of its error.
+fn query(session: &mut Session, text: &str) -> String {
+    let run = |session: &mut Session| -> Result<String> {
+        let mut lines = Lines::default();
+        let mut last = String::new();
+        for statement in session.parse_script(text)? {
+            session.run_statement(statement)?;
+            match session.fetch_simple(&mut lines)? {
+                Fetched::Complete(tag) => last = tag,
+                _ => panic!("{text} did not complete"),
+            }
+        }
+        session.end_statement_group()?;
+        lines.0.push(last);
+        Ok(lines.0.join(" "))
+    };
+    run(session).unwrap_or_else(|error| {
+        session.statement_failed();
+        error.state().0.to_owned()
+    })
+}
+
+fn check(cases: &[(&str, &str)]) {
+    let mut session = connect(&server());
+    for (statement, wanted) in cases {
+        assert_eq!(query(&mut session, statement), *wanted, "{statement}");
+    }
+}
+
+#[test]
+fn blocks_commit_roll_back_and_fail() {
+    check(&[
+        ("CREATE TABLE t (a int PRIMARY KEY)", "CREATE TABLE"),
+        ("BEGIN", "BEGIN"),
+        ("INSERT INTO t VALUES (1)", "INSERT 0 1"),
+        ("ROLLBACK", "ROLLBACK"),
+        ("SELECT * FROM t", "SELECT 0"),
+        ("BEGIN", "BEGIN"),
+        ("INSERT INTO t VALUES (1)", "INSERT 0 1"),
+        ("SELECT 1 / 0", "22012"),
+        ("SELECT 1", "25P02"),
+        ("COMMIT", "ROLLBACK"),
+        ("SELECT * FROM t", "SELECT 0"),
+        // A group of statements is one transaction.
+        ("INSERT INTO t VALUES (1); SELECT 1 / 0", "22012"),
+        ("SELECT * FROM t", "SELECT 0"),
+        ("INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)", "INSERT 0 1"),
+        ("SELECT * FROM t", "1 2 SELECT 2"),
+        ("INSERT INTO t VALUES (3), (2)", "23505"),
+        ("SELECT count(*) FROM t", "2 SELECT 1"),
+        ("BEGIN READ ONLY; DELETE FROM t", "25006"),
+        ("ROLLBACK", "ROLLBACK"),
+    ]);
+}
+
+#[test]
+fn savepoints_bring_a_failed_block_back() {
+    check(&[
+        ("CREATE TABLE t (a int PRIMARY KEY)", "CREATE TABLE"),
+        ("SAVEPOINT s", "25P01"),
+        ("BEGIN", "BEGIN"),
+        ("INSERT INTO t VALUES (1)", "INSERT 0 1"),
+        ("SAVEPOINT s", "SAVEPOINT"),
+        ("INSERT INTO t VALUES (2)", "INSERT 0 1"),
+        ("CREATE TABLE u (a int)", "CREATE TABLE"),
+        ("INSERT INTO t VALUES (1)", "23505"),
+        ("ROLLBACK TO s", "ROLLBACK"),
+        ("SELECT * FROM t", "1 SELECT 1"),
+        ("SELECT * FROM u", "42P01"),
+        ("ROLLBACK TO s", "ROLLBACK"),
+        ("ROLLBACK TO missing", "3B001"),
+        ("ROLLBACK TO s", "ROLLBACK"),
+        ("RELEASE s", "RELEASE"),
+        ("COMMIT", "COMMIT"),
+        ("SELECT * FROM t", "1 SELECT 1"),
+    ]);
+}
+
+#[test]
+fn prepared_statements_and_cursors() {
+    check(&[
+        ("CREATE TABLE t (a int PRIMARY KEY, b text)", "CREATE TABLE"),
+        ("INSERT INTO t SELECT i, 'x' || i FROM generate_series(1, 5) AS i", "INSERT 0 5"),
+        ("PREPARE p (int) AS SELECT b FROM t WHERE a = $1", "PREPARE"),
+        ("EXECUTE p (1 + 1)", "x2 SELECT 1"),
+        ("EXECUTE p", "42601"),
+        ("ALTER TABLE t ADD COLUMN c int DEFAULT 7", "ALTER TABLE"),
+        ("EXECUTE p (3)", "x3 SELECT 1"),
+        ("DEALLOCATE p", "DEALLOCATE"),
+        ("EXECUTE p (3)", "26000"),
+        ("DECLARE c CURSOR FOR SELECT a FROM t ORDER BY a", "25P01"),
+        ("BEGIN", "BEGIN"),
+        ("DECLARE c CURSOR FOR SELECT a FROM t ORDER BY a", "DECLARE CURSOR"),
+        ("FETCH 2 FROM c", "1 2 FETCH 2"),
+        ("DELETE FROM t WHERE a > 3", "DELETE 2"),
+        // A cursor goes on with its own snapshot.
+        ("FETCH ALL FROM c", "3 4 5 FETCH 3"),
+        ("FETCH NEXT FROM c", "FETCH 0"),
+        ("CLOSE c", "CLOSE CURSOR"),
+        ("FETCH NEXT FROM c", "34000"),
+        ("ROLLBACK", "ROLLBACK"),
+    ]);
+}
+
+#[test]
+fn settings_follow_the_transaction() {
+    check(&[
+        ("SET lock_timeout = '2s'", "SET"),
+        ("SHOW lock_timeout", "2s SHOW"),
+        ("BEGIN; SET LOCAL lock_timeout = 5; SHOW lock_timeout", "5ms SHOW"),
+        ("COMMIT; SHOW lock_timeout", "2s SHOW"),
+        ("BEGIN; SET lock_timeout = 5; ROLLBACK; SHOW lock_timeout", "2s SHOW"),
+        ("SET nonsense = 1", "42704"),
+        ("SET TIME ZONE 'Asia/Tokyo'; SHOW TIME ZONE", "Asia/Tokyo SHOW"),
+        ("RESET ALL; SHOW timezone", "UTC SHOW"),
+        ("SELECT current_setting('work_mem'), set_config('work_mem', '1MB', false)", "64MB|1MB SELECT 1"),
+        ("BEGIN ISOLATION LEVEL REPEATABLE READ; SHOW transaction_isolation", "repeatable read SHOW"),
+        ("COMMIT", "COMMIT"),
+        ("VACUUM", "VACUUM"),
+        ("LISTEN x", "0A000"),
+    ]);
+}
+
+#[test]
+fn a_suspended_portal_keeps_its_snapshot() {
+    let mut session = connect(&server());
+    query(&mut session, "CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)");
+    session.prepare("", "SELECT a FROM t", &[]).expect("it is prepared");
+    session.bind("p", "", &[], &[], &[]).expect("it is bound");
+    let mut lines = Lines::default();
+    let mut limit = 1;
+    assert!(matches!(session.fetch("p", &mut limit, &mut lines), Ok(Fetched::Suspended)));
+    session.prepare("d", "DELETE FROM t", &[]).expect("it is prepared");
+    session.bind("", "d", &[], &[], &[]).expect("it is bound");
+    limit = u64::MAX;
+    assert!(matches!(session.fetch("", &mut limit, &mut lines), Ok(Fetched::Complete(tag)) if tag == "DELETE 3"));
+    assert!(matches!(session.fetch("p", &mut limit, &mut lines), Ok(Fetched::Complete(_))));
+    assert_eq!(lines.0, ["1", "2", "3"]);
+    // Running the finished DELETE again must not repeat it.
+    assert_eq!(session.fetch("", &mut limit, &mut lines).err().map(|error| error.state().0), Some("55000"));
+    session.statement_failed();
+    assert_eq!(session.transaction_status(), TransactionStatus::Idle);
+    assert_eq!(query(&mut session, "SELECT count(*) FROM t"), "3 SELECT 1");
+}
