@@ -2,6 +2,10 @@
 
 #![allow(dead_code)]
 
+pub mod pgbench;
+pub mod postgres;
+pub mod tools;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;

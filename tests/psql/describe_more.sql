@@ -1,0 +1,2 @@
+\d+ customers
+\d+ big_customers

@@ -1,0 +1,2 @@
+\d customers
+\d sales.orders

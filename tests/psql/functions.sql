@@ -1,0 +1,3 @@
+\df
+\df md5
+\df repeat

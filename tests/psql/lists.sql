@@ -1,0 +1,4 @@
+\di
+\di sales.*
+\ds
+\dv

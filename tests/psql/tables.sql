@@ -1,0 +1,5 @@
+\d
+\dt
+\dt sales.*
+\dt customers
+\dt missing
