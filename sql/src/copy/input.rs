@@ -33,7 +33,18 @@ pub struct CopyTarget {
 impl CopyTarget {
     /// The target of an INSERT of one row of parameters into the same columns, as the planner has bound it.
     pub fn of_insert(insert: &crate::plan::Insert, columns: Vec<usize>) -> Self {
-        Self { table: Arc::clone(&insert.table), columns, values: insert.values.clone(), checks: insert.checks.clone() }
+        let values = insert.values.iter().cloned().map(field_of_parameter).collect();
+        Self { table: Arc::clone(&insert.table), columns, values, checks: insert.checks.clone() }
+    }
+}
+
+/// The parameters of the INSERT are the fields of the line. They stand alone or under coercions to their
+/// column's type; defaults hold none.
+fn field_of_parameter(expr: Expr) -> Expr {
+    match expr {
+        Expr::Parameter { index, data_type } => Expr::Column { index, data_type },
+        Expr::Cast { expr, to, explicit } => Expr::Cast { expr: Box::new(field_of_parameter(*expr)), to, explicit },
+        other => other,
     }
 }
 

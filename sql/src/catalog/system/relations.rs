@@ -277,7 +277,7 @@ fn pg_index(context: &SystemContext<'_>, rows: &mut Rows) -> Result<()> {
             row!(rows,
                 indexrelid: index.oid(), indrelid: table.oid, indnatts: columns.len() as i16,
                 indnkeyatts: columns.len() as i16, indisunique: index.unique(), indisprimary: index.index.is_none(),
-                indimmediate: true, indisclustered: index.index.is_none(), indisvalid: valid, indisready: true,
+                indimmediate: true, indisclustered: false, indisvalid: valid, indisready: true,
                 indislive: true, indkey: int2_vector(columns.iter().map(|column| column.column as i16 + 1)),
                 indcollation: oid_vector(columns.iter().map(|column| type_layout(data_type(column)).2)),
                 indclass: oid_vector(columns.iter().map(|column| operator_class(data_type(column).base))),
