@@ -327,7 +327,10 @@ async fn append_piece(
     group_end: Lsn,
 ) -> std::result::Result<(), LogError> {
     let end_lsn = start_lsn.advance(bytes.len() as u64);
-    #[expect(clippy::disallowed_methods, reason = "when to stop keeping clients waiting; nothing in the log depends on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "when to stop keeping clients waiting; nothing in the log depends on it"
+    )]
     let began = Instant::now();
     let mut pause = FIRST_RETRY;
     loop {

@@ -55,6 +55,15 @@ impl PageCache {
     /// The version of a page that holds `at`, pinned; fetched if it is not in memory. Must not be called
     /// under an epoch guard: making room needs epochs to pass.
     pub(crate) fn load(self: &Arc<Self>, page: PageNo, at: Lsn) -> Result<PinnedPage, CacheError> {
+        self.load_into(page, at, Self::take_frame)
+    }
+
+    fn load_into(
+        self: &Arc<Self>,
+        page: PageNo,
+        at: Lsn,
+        take: impl Fn(&Self) -> Result<Frame, CacheError>,
+    ) -> Result<PinnedPage, CacheError> {
         debug_assert!(!epoch::is_pinned(), "fetching page {page} under an epoch guard");
         loop {
             if let Some(found) = self.pin_version(page, at) {
@@ -65,7 +74,7 @@ impl PageCache {
                 if let Some(found) = self.pin_version(page, at) {
                     return Ok(found);
                 }
-                return self.fetch(page, at);
+                return self.fetch(page, at, take(self)?);
             }
         }
     }
@@ -101,8 +110,7 @@ impl PageCache {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
-    fn fetch(self: &Arc<Self>, page: PageNo, at: Lsn) -> Result<PinnedPage, CacheError> {
-        let frame = self.take_frame()?;
+    fn fetch(self: &Arc<Self>, page: PageNo, at: Lsn, frame: Frame) -> Result<PinnedPage, CacheError> {
         let began = Instant::now();
         let answer = block_on(&self.runtime, self.request(page, at));
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
@@ -199,6 +207,18 @@ impl PageCache {
         })
     }
 
+    /// A frame for a page that a commit needs: from the reserve, if there is no other. A commit that holds many
+    /// pages must not wait for room that only its own end can make.
+    fn take_frame_for_commit(&self) -> Result<Frame, CacheError> {
+        if let Some(frame) = self.pool.take() {
+            return Ok(frame);
+        }
+        self.wake_upkeep();
+        self.make_room();
+        epoch::pin().flush();
+        self.pool.take().or_else(|| self.pool.take_reserved()).ok_or(CacheError::NoRoom)
+    }
+
     /// Waits until so many frames are free, for a batch that makes that many pages.
     #[expect(clippy::disallowed_methods, reason = "frames come back when epochs pass, which nobody tells")]
     pub(crate) fn make_room_for(&self, pages: usize) -> Result<(), CacheError> {
@@ -252,7 +272,7 @@ impl PageCache {
         });
     }
 
-    /// Makes sure that the current version of a page is in memory, and pins it there. What is newer than the
+    /// Makes sure that the current version of a page is in memory, and pins it there for a commit. What is newer than the
     /// durable LSN is in memory by rule; so a miss can be asked for at the durable LSN.
     pub(crate) fn load_current(self: &Arc<Self>, page: PageNo) -> Result<PinnedPage, CacheError> {
         loop {
@@ -264,7 +284,7 @@ impl PageCache {
                     return Ok(PinnedPage::new(self.pool.clone(), frame));
                 }
             }
-            self.load(page, self.positions.durable())?;
+            self.load_into(page, self.positions.durable(), Self::take_frame_for_commit)?;
         }
     }
 }

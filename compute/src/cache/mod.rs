@@ -21,6 +21,7 @@ mod error;
 mod fetch;
 mod pool;
 mod reader;
+mod region;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -401,6 +402,10 @@ impl PageCache {
     /// A copy of the current version, made outside the sequencer: `None` when it may be changing (and so
     /// needs none), is not in memory, is no leaf (and so seldom changed), or no frame is free.
     pub(crate) fn copy_ahead(&self, page: PageNo) -> Option<CopiedPage> {
+        // Copies are a matter of speed: they must not drive out pages.
+        if self.pool.available() < self.pool.limit() / 16 {
+            return None;
+        }
         let made = self.pool.take()?;
         let guard = epoch::pin();
         let sealed = self.positions.sealed();

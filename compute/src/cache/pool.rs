@@ -11,13 +11,14 @@
 //!    └───────────────── release, or the last unpin if somebody still holds it ◄─────────────┘
 //! ```
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use storage::page::{PAGE_SIZE_BYTES, Page};
 use storage::{Lsn, PageNo};
+
+use super::region::Region;
 
 /// A frame's index; never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,53 +102,17 @@ struct FreeFrames {
     in_use: u32,
 }
 
-/// Zeroed memory, aligned for pages, never moved.
-struct Region {
-    allocation: NonNull<u8>,
-    layout: Layout,
-    base: NonNull<u8>,
-}
-
-// SAFETY: a region is plain memory that it owns; who may touch which part is the pool's rule.
-unsafe impl Send for Region {}
-// SAFETY: as above.
-unsafe impl Sync for Region {}
-
-const REGION_ALIGN: usize = 4096;
-
-impl Region {
-    fn new(bytes: usize) -> Self {
-        // Alignment by hand: asking for more than the allocator's own makes it write the zeros, which
-        // would make all of it resident at once.
-        let layout = Layout::from_size_align(bytes + REGION_ALIGN, 16).expect("cache size fits the address space");
-        // SAFETY: the layout has a size above zero.
-        let allocation = unsafe { alloc_zeroed(layout) };
-        let Some(allocation) = NonNull::new(allocation) else { handle_alloc_error(layout) };
-        let offset = allocation.as_ptr().align_offset(REGION_ALIGN);
-        assert!(offset <= REGION_ALIGN, "no aligned address within {REGION_ALIGN} bytes");
-        // SAFETY: `bytes + REGION_ALIGN` bytes were allocated and `offset` is at most `REGION_ALIGN`.
-        let base = unsafe { allocation.add(offset) };
-        Self { allocation, layout, base }
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, and freed only here.
-        unsafe { dealloc(self.allocation.as_ptr(), self.layout) }
-    }
-}
-
 impl FramePool {
     /// A pool of `limit_bytes` of pages (at least 16 of them).
     pub(crate) fn new(limit_bytes: usize) -> Self {
         let limit = u32::try_from(limit_bytes / PAGE_SIZE_BYTES).unwrap_or(u32::MAX / 2).clamp(16, u32::MAX / 2);
-        // The reserve is address space only, unless a commit needs it.
-        let capacity = limit + limit / 8 + 4096;
+        // The reserve is address space only, until a commit needs it: bounds of what a commit may need are
+        // several times what it does need.
+        let capacity = limit.saturating_mul(4).saturating_add(4096).min(u32::MAX / 2);
         let frames = capacity as usize + 1;
         let pages = Region::new(frames * PAGE_SIZE_BYTES);
         let headers = Region::new(frames * size_of::<FrameHeader>());
-        advise_huge_pages(&pages, limit as usize * PAGE_SIZE_BYTES);
+        pages.advise_huge_pages(limit as usize * PAGE_SIZE_BYTES);
         let free = Mutex::new(FreeFrames { frames: Vec::new(), untouched: 1, in_use: 0 });
         Self { pages, headers, limit, capacity, free, available: AtomicU32::new(limit) }
     }
@@ -252,13 +217,13 @@ impl FramePool {
         debug_assert!(frame.0 != 0 && frame.0 <= self.capacity);
         // SAFETY: frames are made by `take_below` only, with indexes up to `capacity`, for which the region has
         // room; zeroed memory is a valid header, whose fields are all atomics.
-        unsafe { self.headers.base.cast::<FrameHeader>().add(frame.0 as usize).as_ref() }
+        unsafe { self.headers.base().cast::<FrameHeader>().add(frame.0 as usize).as_ref() }
     }
 
     #[inline]
     fn page_pointer(&self, frame: Frame) -> NonNull<Page> {
         // SAFETY: as in `header`.
-        unsafe { self.pages.base.cast::<Page>().add(frame.0 as usize) }
+        unsafe { self.pages.base().cast::<Page>().add(frame.0 as usize) }
     }
 
     /// The frame's page.
@@ -289,13 +254,3 @@ impl FramePool {
         self.free.lock().untouched
     }
 }
-
-/// Fewer misses of the address translation: lookups touch pages all over the pool.
-#[cfg(all(target_os = "linux", not(miri)))]
-fn advise_huge_pages(region: &Region, bytes: usize) {
-    // SAFETY: the range lies within the region; the advice changes no content. Its failure costs only speed.
-    unsafe { libc::madvise(region.base.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
-}
-
-#[cfg(not(all(target_os = "linux", not(miri))))]
-fn advise_huge_pages(_region: &Region, _bytes: usize) {}

@@ -209,7 +209,10 @@ impl LockTable {
         outcome
     }
 
-    #[expect(clippy::disallowed_methods, reason = "lock_timeout, and when to look for deadlocks; never who gets a lock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "lock_timeout, and when to look for deadlocks; never who gets a lock"
+    )]
     fn wait_with_waker(&self, name: LockName, waiter: &Arc<Waiter>, interrupt: &Interrupt) -> Result<()> {
         let began = Instant::now();
         let gives_up = match interrupt.lock_timeout_ms() {

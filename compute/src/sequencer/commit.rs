@@ -66,7 +66,9 @@ impl Sequencer {
         let mut supplies = Supplies::default();
         let mut replaced = Vec::new();
         for attempt in 0.. {
-            self.gather(commit, &mut supplies, attempt)?;
+            if attempt % 8 == 0 {
+                self.gather(commit, &mut supplies, attempt)?;
+            }
             let mut inner = self.enter()?;
             let outcome = self.commit_inside(&mut inner, commit, &mut supplies);
             std::mem::swap(&mut replaced, &mut inner.replaced);
@@ -77,7 +79,12 @@ impl Sequencer {
                     self.commits.fetch_add(1, Ordering::Relaxed);
                     return Ok(lsn);
                 }
-                Err(SequencerError::NotResident(page)) => supplies.pins.push(self.cache.load_current(page)?),
+                Err(SequencerError::NotResident(page)) => {
+                    // Copies take room that the page may need.
+                    supplies.copies.clear();
+                    supplies.pins.push(self.cache.load_current(page)?);
+                }
+                Err(SequencerError::NoRoom(pages)) if attempt < 4 => self.cache.make_room_for(pages)?,
                 Err(error) => return Err(error.into_sql()),
             }
         }
@@ -120,7 +127,7 @@ impl Sequencer {
         let at = self.positions.sealed();
         for tree in &commit.trees {
             let pages = match btree::locate(&GuardedReader::new(&self.cache, at), tree.tree, tree.keys()) {
-                Ok(pages) if attempt < 2 => pages,
+                Ok(pages) if attempt == 0 => pages,
                 Ok(_) | Err(CacheError::Missing { .. }) => self.gather_slowly(tree, at, supplies)?,
                 Err(error) => {
                     // A tree that is younger than the sealed boundary, or damaged: the inside will tell.
@@ -143,9 +150,7 @@ impl Sequencer {
             Err(CacheError::Tree(_) | CacheError::Page(_)) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        // Pinning everything would starve the others: a commit this large takes its chance.
-        let most = self.cache.capacity_pages() as usize / 4;
-        for page in pages.iter().take(most) {
+        for page in &pages {
             supplies.pins.push(self.cache.load_current(*page)?);
         }
         Ok(pages)
@@ -166,7 +171,8 @@ impl Sequencer {
             for tree in &commit.trees {
                 prepared.push(btree::prepare(writer, tree.tree, tree.pairs()).map_err(refused)?);
             }
-            self.check_room(&prepared)?;
+            let deletes = commit.trees.iter().any(|tree| tree.pairs().any(|(_, value)| value.is_none()));
+            self.check_room(&prepared, deletes)?;
             for (tree, prepared) in commit.trees.iter().zip(&prepared) {
                 btree::apply_sorted(writer, prepared, tree.pairs())?;
             }
@@ -180,16 +186,17 @@ impl Sequencer {
     }
 
     /// Memory for every page that may be copied or made must be there before the first record.
-    pub(super) fn check_room(&self, prepared: &[Prepared]) -> Result<(), SequencerError> {
-        let most: usize =
-            prepared.iter().map(|prepared| prepared.new_pages_bound() + prepared.changed_pages_bound()).sum();
-        if most <= self.cache.reserved_pages() {
-            return Ok(());
-        }
-        Err(SequencerError::Refused(
-            SqlError::new(SqlState::OUT_OF_MEMORY, "transaction changes more pages than fit into memory")
-                .with_hint("Split it into several transactions."),
-        ))
+    ///
+    /// Inner pages change only where pages are made or merged: a merge takes a leaf, its sibling and their
+    /// parent, and merges of inner pages are fewer than those of leaves.
+    pub(super) fn check_room(&self, prepared: &[Prepared], deletes: bool) -> Result<(), SequencerError> {
+        let changed = |prepared: &Prepared| {
+            let leaves = prepared.leaf_pages().count();
+            let bound = if deletes { 4 * leaves } else { leaves } + prepared.new_pages_bound() + 16;
+            bound.min(prepared.changed_pages_bound())
+        };
+        let most: usize = prepared.iter().map(|prepared| prepared.new_pages_bound() + changed(prepared)).sum();
+        if most <= self.cache.reserved_pages() { Ok(()) } else { Err(SequencerError::NoRoom(most)) }
     }
 
     /// One batch: `change` prepares first (errors up to its first record leave no trace), then applies.
@@ -220,7 +227,10 @@ impl Sequencer {
             inner.applying = false;
             return Ok(self.positions.applied());
         }
-        #[expect(clippy::disallowed_methods, reason = "for people who look for a time in the log; kept from going back below")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "for people who look for a time in the log; kept from going back below"
+        )]
         let now_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         let commit_time_us = u64::try_from(now_us).unwrap_or(u64::MAX).max(inner.last_commit_time_us);
         inner.last_commit_time_us = commit_time_us;

@@ -71,6 +71,8 @@ pub(crate) struct Inner {
 pub(crate) enum SequencerError {
     /// Nothing was applied. Bring the page to memory and try again.
     NotResident(PageNo),
+    /// Nothing was applied. Make room for so many pages and try again.
+    NoRoom(usize),
     /// Nothing was applied.
     Refused(SqlError),
     /// Something was: this compute must stop.
@@ -90,9 +92,19 @@ impl SequencerError {
     fn into_sql(self) -> SqlError {
         match self {
             Self::NotResident(page) => SqlError::internal(format!("page {page} is not in memory")),
+            Self::NoRoom(_) => {
+                SqlError::new(SqlState::OUT_OF_MEMORY, "transaction changes more pages than fit into memory")
+                    .with_hint("Split it into several transactions.")
+            }
             Self::Refused(error) => error,
             Self::Broken(error) => crate::cache::tree_error(error),
         }
+    }
+}
+
+impl From<SequencerError> for SqlError {
+    fn from(error: SequencerError) -> Self {
+        error.into_sql()
     }
 }
 

@@ -41,6 +41,7 @@ impl Sequencer {
         mut change: impl FnMut(&mut BatchWriter<'_>) -> Result<T, SequencerError>,
     ) -> Result<(T, Lsn)> {
         let mut pins = Vec::new();
+        let mut made_room = 0;
         loop {
             let mut made = None;
             let mut replaced = Vec::new();
@@ -57,6 +58,10 @@ impl Sequencer {
             match outcome {
                 Ok(lsn) => return Ok((made.expect("set by a change that went well"), lsn)),
                 Err(SequencerError::NotResident(page)) => pins.push(self.cache.load_current(page)?),
+                Err(SequencerError::NoRoom(pages)) if made_room < 4 => {
+                    made_room += 1;
+                    self.cache.make_room_for(pages)?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -68,7 +73,7 @@ impl Sequencer {
         rows: &[(Vec<u8>, Option<Vec<u8>>)],
     ) -> Result<Prepared, SequencerError> {
         let prepared = btree::prepare(writer, self.upkeep_tree, pairs(rows)).map_err(refused)?;
-        self.check_room(std::slice::from_ref(&prepared))?;
+        self.check_room(std::slice::from_ref(&prepared), true)?;
         Ok(prepared)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sql::error::{Result, SqlError};
+use sql::error::Result;
 use storage::btree::{self, PageReader, TreeError};
 use storage::page::{EntryValue, Page};
 use storage::{Lsn, PageNo, TreeId};
@@ -175,15 +175,4 @@ pub(crate) fn last_key(sequencer: &Sequencer, tree: TreeId) -> Result<Option<Byt
             Err(error) => Err(error),
         }
     })
-}
-
-/// For code that has its own way to say it.
-impl From<SequencerError> for SqlError {
-    fn from(error: SequencerError) -> Self {
-        match error {
-            SequencerError::Refused(error) => error,
-            SequencerError::Broken(error) => crate::cache::tree_error(error),
-            SequencerError::NotResident(page) => SqlError::internal(format!("page {page} is not in memory")),
-        }
-    }
 }

@@ -208,6 +208,30 @@ fn a_day_long_snapshot_keeps_its_rows_and_not_the_memory() {
 }
 
 #[test]
+fn one_commit_may_change_more_pages_than_the_cache_holds() {
+    let world = World::new(64);
+    let transaction = world.begin();
+    transaction.begin_statement().expect("statement");
+    let tree = transaction.create_tree().expect("create");
+    let mut loader = transaction.bulk_load(tree).expect("load");
+    for account in 0..20_000 {
+        loader.push(&key(account), &balance(START)).expect("push");
+    }
+    loader.finish().expect("finish");
+    transaction.end_statement(StatementOutcome::Keep);
+    world.commit(&transaction).expect("commit");
+    for round in 1..3 {
+        let writer = world.begin();
+        for account in (0..20_000).step_by(30) {
+            writer.put(tree, &key(account), balance(round)).expect("put");
+        }
+        world.commit(&writer).expect("commit");
+        let expected = START * (20_000 - 667) + round * 667;
+        assert_eq!(sum(&world.begin(), tree), (expected, 20_000));
+    }
+}
+
+#[test]
 fn savepoints_and_locks_deadlock_to_one_victim() {
     let world = World::new(256);
     let tree = world.tree();
