@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p alluvium-compute --bench engine`. Plain figures, one line each; compare within one run.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

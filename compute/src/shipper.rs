@@ -217,6 +217,7 @@ impl Shipper {
     }
 
     /// Resolves when `lsn` is durable, or with 08007.
+    #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
     pub(crate) fn wait_durable(self: &Arc<Self>, lsn: Lsn) -> DurableWait {
         DurableWait { shipper: self.clone(), lsn, began: Instant::now() }
     }
