@@ -154,6 +154,8 @@ pub struct ErrorFields {
     pub context: Option<String>,
     /// Names of the objects concerned, as Postgres fills `s`, `t`, `c`, `n`.
     pub schema: Option<String>,
+    /// OID of the schema, where its name is not at hand; the session fills in the name.
+    pub schema_oid: Option<u32>,
     /// Table concerned.
     pub table: Option<String>,
     /// Column concerned.
@@ -177,6 +179,7 @@ impl SqlError {
             position: None,
             context: None,
             schema: None,
+            schema_oid: None,
             table: None,
             column: None,
             constraint: None,
@@ -242,6 +245,14 @@ setters! {
 }
 
 impl SqlError {
+    /// Names the table concerned, and its schema by OID.
+    #[must_use]
+    pub fn of_table(mut self, schema_oid: u32, table: &str) -> Self {
+        self.0.schema_oid = Some(schema_oid);
+        self.0.table = Some(table.to_owned());
+        self
+    }
+
     /// Sets the 1-based character position, unless an inner error has set it already.
     #[must_use]
     pub fn at(mut self, position: u32) -> Self {

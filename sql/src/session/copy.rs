@@ -138,7 +138,7 @@ impl Session {
     /// CopyData from the client.
     pub fn copy_data(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.copy_in {
-            Some(CopyInProgress::In(copy)) => copy.push(bytes),
+            Some(CopyInProgress::In(copy)) => copy.push(bytes).map_err(|error| self.with_schema_name(error)),
             _ => Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, "there is no COPY that takes data")),
         }
     }
@@ -148,7 +148,7 @@ impl Session {
         let Some(CopyInProgress::In(copy)) = self.copy_in.take() else {
             return Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, "there is no COPY that takes data"));
         };
-        let rows = copy.finish()?;
+        let rows = copy.finish().map_err(|error| self.with_schema_name(error))?;
         self.end_copy();
         Ok(format!("COPY {rows}"))
     }

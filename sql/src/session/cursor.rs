@@ -5,14 +5,14 @@ use std::sync::Arc;
 use sqlparser::ast::{CloseCursor, Declare, FetchDirection, Value, ValueWithSpan};
 
 use super::portal::{Portal, State, missing_portal};
-use super::prepared::fold;
+use super::prepared::{fold, oids};
 use super::utility::Utility;
 use super::{Fetched, Format, RowSink, Session, TransactionStatus};
 use crate::error::{Result, SqlError, SqlState};
 use crate::functions::EvalContext;
 use crate::parser::ParsedStatement;
 use crate::plan::OutputColumn;
-use crate::types::{Datum, Row};
+use crate::types::{DataType, Datum, Row};
 
 /// Collects rows.
 struct Collect {
@@ -35,7 +35,13 @@ impl RowSink for Collect {
 
 impl Session {
     /// DECLARE … CURSOR FOR query.
-    pub(super) fn declare_cursor(&mut self, declare: &Declare, parsed: &ParsedStatement) -> Result<Utility> {
+    pub(super) fn declare_cursor(
+        &mut self,
+        declare: &Declare,
+        parsed: &ParsedStatement,
+        parameters: &Arc<[Datum]>,
+        types: &[DataType],
+    ) -> Result<Utility> {
         let (Some(name), Some(query)) = (declare.names.first(), &declare.for_query) else {
             return Err(SqlError::unsupported("DECLARE of anything but a cursor"));
         };
@@ -56,11 +62,11 @@ impl Session {
             return Err(SqlError::new(SqlState::DUPLICATE_CURSOR, format!("cursor \"{name}\" already exists")));
         }
         let parsed = ParsedStatement { ast: sqlparser::ast::Statement::Query(query.clone()), ..parsed.clone() };
-        let prepared = Arc::new(self.prepare_parsed(Some(parsed), &[])?);
+        let prepared = Arc::new(self.prepare_parsed(Some(parsed), &oids(types))?);
         self.park_portals("")?;
-        let state = self.start_plan(&prepared, Arc::from([]))?;
+        let state = self.start_plan(&prepared, parameters.clone())?;
         let formats = if declare.binary == Some(true) { vec![Format::Binary] } else { Vec::new() };
-        self.portals.insert(name, Portal { state, ..Portal::new(prepared, Arc::from([]), formats) });
+        self.portals.insert(name, Portal { state, ..Portal::new(prepared, parameters.clone(), formats) });
         Ok(Utility::Fetched(Fetched::Complete("DECLARE CURSOR".to_owned())))
     }
 

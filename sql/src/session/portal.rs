@@ -204,6 +204,21 @@ impl Session {
     /// Execute message: runs the portal, giving at most `limit` rows to `sink`; `limit` is counted down.
     /// On an error the caller must call [`Session::statement_failed`].
     pub fn fetch(&mut self, name: &str, limit: &mut u64, sink: &mut dyn RowSink) -> Result<Fetched> {
+        self.advance(name, limit, sink).map_err(|error| self.with_schema_name(error))
+    }
+
+    /// Adds the name of the schema to an error that knows its OID.
+    pub(super) fn with_schema_name(&self, error: SqlError) -> SqlError {
+        let fields = error.fields();
+        let (Some(oid), None) = (fields.schema_oid, &fields.schema) else { return error };
+        let Ok(catalog) = self.context.catalog() else { return error };
+        match catalog.schema_name(oid) {
+            Some(name) => error.with_schema(name),
+            None => error,
+        }
+    }
+
+    fn advance(&mut self, name: &str, limit: &mut u64, sink: &mut dyn RowSink) -> Result<Fetched> {
         let portal = self.portals.get(name).ok_or_else(|| missing_portal(name))?;
         let Some(parsed) = &portal.prepared.parsed else { return Ok(Fetched::Empty) };
         if matches!(portal.state, State::New) {
@@ -214,7 +229,7 @@ impl Session {
                 self.portals.get_mut(name).expect("still there").state = state;
             } else {
                 let parsed = parsed_statement(&prepared).clone();
-                match self.run_utility(&parsed, &parameters)? {
+                match self.run_utility(&parsed, &parameters, &prepared.parameters)? {
                     super::utility::Utility::Fetched(fetched) => {
                         // COMMIT and ROLLBACK have closed the portal already.
                         if let Some(portal) = self.portals.get_mut(name) {

@@ -64,6 +64,19 @@ pub struct Described {
     pub columns: Option<Arc<[OutputColumn]>>,
 }
 
+/// The query inside of a DECLARE CURSOR or EXPLAIN, whose parameters are the statement's.
+pub(super) fn inner_query(parsed: &ParsedStatement) -> Option<ParsedStatement> {
+    let ast = match &parsed.ast {
+        Statement::Explain { statement, .. } if is_plannable(statement) => (**statement).clone(),
+        Statement::Declare { stmts } => match stmts.as_slice() {
+            [ast::Declare { for_query: Some(query), .. }] => Statement::Query(query.clone()),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(ParsedStatement { ast, ..parsed.clone() })
+}
+
 /// Whether a statement has a plan: queries and data changes. All others are utility statements.
 pub(super) fn is_plannable(statement: &Statement) -> bool {
     matches!(statement, Statement::Query(_) | Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_))
@@ -110,7 +123,14 @@ impl Session {
         } else {
             let parsed = parsed.clone();
             prepared.columns = self.utility_columns(&parsed)?;
-            prepared.parameters = prepared.hints.iter().map(|hint| hint.unwrap_or(DataType::TEXT)).collect();
+            prepared.parameters = match inner_query(&parsed) {
+                Some(inner) => {
+                    self.transaction()?;
+                    let eval = self.context.eval_context();
+                    self.make_plan(&inner, &prepared.hints, &eval)?.planned.parameters.clone()
+                }
+                None => prepared.hints.iter().map(|hint| hint.unwrap_or(DataType::TEXT)).collect(),
+            };
         }
         Ok(prepared)
     }
@@ -208,8 +228,7 @@ impl Session {
                 format!("prepared statement \"{name}\" already exists"),
             ));
         }
-        let hints: Vec<u32> = types.iter().map(|data_type| data_type.oid()).collect();
-        let prepared = self.prepare_parsed(Some(parsed), &hints)?;
+        let prepared = self.prepare_parsed(Some(parsed), &oids(types))?;
         self.statements.insert(name.to_owned(), Arc::new(prepared));
         Ok(())
     }
@@ -252,6 +271,11 @@ impl Session {
     pub fn parse_script(&self, text: &str) -> Result<Vec<ParsedStatement>> {
         crate::parser::parse(text)
     }
+}
+
+/// Types as a client would name them.
+pub(super) fn oids(types: &[DataType]) -> Vec<u32> {
+    types.iter().map(|data_type| data_type.oid()).collect()
 }
 
 fn types(columns: &[OutputColumn]) -> Vec<DataType> {

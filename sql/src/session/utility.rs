@@ -10,7 +10,7 @@ use sqlparser::ast::{
 };
 
 use super::block::Modes;
-use super::prepared::{fold, is_plannable, text_column};
+use super::prepared::{fold, is_plannable, oids, text_column};
 use super::{DEFINITIONS, Fetched, Scope, Session, Severity};
 use crate::catalog::Relation;
 use crate::catalog::ddl::{self, DdlContext};
@@ -52,7 +52,12 @@ impl Session {
     }
 
     /// Runs a utility statement.
-    pub(super) fn run_utility(&mut self, parsed: &ParsedStatement, parameters: &[Datum]) -> Result<Utility> {
+    pub(super) fn run_utility(
+        &mut self,
+        parsed: &ParsedStatement,
+        parameters: &Arc<[Datum]>,
+        types: &[DataType],
+    ) -> Result<Utility> {
         self.check_acceptable(Some(&parsed.ast))?;
         match &parsed.ast {
             Statement::StartTransaction { modes, begin, statements, .. } => {
@@ -115,7 +120,7 @@ impl Session {
                 done("DEALLOCATE")
             }
             Statement::Declare { stmts } => match stmts.as_slice() {
-                [declare] => self.declare_cursor(declare, parsed),
+                [declare] => self.declare_cursor(declare, parsed, parameters, types),
                 _ => Err(SqlError::unsupported("DECLARE of several names")),
             },
             Statement::Fetch { name, direction, into: None, .. } => self.fetch_cursor(&fold(name), direction),
@@ -140,7 +145,7 @@ impl Session {
                 }
                 done("VACUUM")
             }
-            Statement::Explain { .. } => self.explain(parsed, parameters),
+            Statement::Explain { .. } => self.explain(parsed, parameters, types),
             Statement::Copy { .. } => self.start_copy(parsed),
             statement if ddl::is_ddl(statement) => {
                 let tag = self.run_ddl(statement)?;
@@ -368,7 +373,7 @@ impl Session {
         done("LOCK TABLE")
     }
 
-    fn explain(&mut self, parsed: &ParsedStatement, parameters: &[Datum]) -> Result<Utility> {
+    fn explain(&mut self, parsed: &ParsedStatement, parameters: &Arc<[Datum]>, types: &[DataType]) -> Result<Utility> {
         let options = crate::planner::ExplainOptions::of(&parsed.ast)?;
         let Statement::Explain { statement, .. } = &parsed.ast else { unreachable!("called for EXPLAIN") };
         self.park_portals("")?;
@@ -378,12 +383,12 @@ impl Session {
         if !is_plannable(&inner.ast) {
             return Err(SqlError::unsupported(format!("EXPLAIN of {}", first_words(&inner.ast.to_string()))));
         }
-        let prepared = self.prepare_parsed(Some(inner), &[])?;
+        let prepared = self.prepare_parsed(Some(inner), &oids(types))?;
         let plan = self.locked_plan(&prepared, &eval)?;
         let started_us = (self.context.server.clock)();
         let actuals = if options.analyze {
             transaction.begin_statement()?;
-            let context = self.exec_context(transaction.clone(), Arc::from(parameters), eval)?;
+            let context = self.exec_context(transaction.clone(), parameters.clone(), eval)?;
             let actuals = crate::executor::run_instrumented(plan.compiled.clone(), context)?;
             transaction.end_statement(crate::store::StatementOutcome::Keep);
             Some(actuals)

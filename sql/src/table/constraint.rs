@@ -25,7 +25,7 @@ fn not_null_violation(table: &Table, column: &str, row: &[Datum], context: &Eval
         format!("null value in column \"{column}\" of relation \"{}\" violates not-null constraint", table.name);
     SqlError::new(SqlState::NOT_NULL_VIOLATION, message)
         .with_detail(failing_row(table, row, context))
-        .with_table(table.name.clone())
+        .of_table(table.schema, &table.name)
         .with_column(column)
 }
 
@@ -35,7 +35,7 @@ pub fn check_violation(table: &Table, constraint: &str, row: &[Datum], context: 
     let message = format!("new row for relation \"{}\" violates check constraint \"{constraint}\"", table.name);
     SqlError::new(SqlState::CHECK_VIOLATION, message)
         .with_detail(failing_row(table, row, context))
-        .with_table(table.name.clone())
+        .of_table(table.schema, &table.name)
         .with_constraint(constraint)
 }
 
@@ -59,7 +59,7 @@ pub(super) fn unique_violation(
         format!("duplicate key value violates unique constraint \"{constraint}\""),
     )
     .with_detail(format!("Key ({})=({values}) already exists.", names.join(", ")))
-    .with_table(table.name.clone())
+    .of_table(table.schema, &table.name)
     .with_constraint(constraint)
 }
 

@@ -165,7 +165,7 @@ impl Work<'_> {
                 if column.not_null && column.missing.is_null() && !empty {
                     let message = format!("column \"{name}\" of relation \"{}\" contains null values", table.name);
                     return Err(SqlError::new(SqlState::NOT_NULL_VIOLATION, message)
-                        .with_table(table.name.clone())
+                        .of_table(table.schema, &table.name)
                         .with_column(name));
                 }
                 add_column(&mut table, column)?;

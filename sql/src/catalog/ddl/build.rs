@@ -114,7 +114,7 @@ impl Work<'_> {
         let values = format_row_values(values, self.context.eval, None);
         SqlError::new(SqlState::UNIQUE_VIOLATION, format!("could not create unique index \"{index}\""))
             .with_detail(format!("Key ({})=({values}) is duplicated.", names.join(", ")))
-            .with_table(table.name.clone())
+            .of_table(table.schema, &table.name)
             .with_constraint(index)
     }
 }
@@ -160,7 +160,7 @@ impl IndexBuilder {
         let name = self.access.index().name.clone();
         work.load(self.access.tree(), self.sorter, |_, _| {
             Ok(SqlError::new(SqlState::UNIQUE_VIOLATION, format!("could not create unique index \"{name}\""))
-                .with_table(table.name.clone())
+                .of_table(table.schema, &table.name)
                 .with_constraint(name.clone()))
         })
     }

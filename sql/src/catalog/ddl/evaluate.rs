@@ -161,7 +161,7 @@ impl Work<'_> {
         let message = format!("check constraint \"{name}\" of relation \"{}\" is violated by some row", table.name);
         let shown = check_violation(table, name, &row[..table.columns.len()], self.context.eval);
         let error = SqlError::new(shown.state(), message);
-        Err(error.with_table(table.name.clone()).with_constraint(name))
+        Err(error.of_table(table.schema, &table.name).with_constraint(name))
     }
 
     /// 23502 when a column has a NULL. The statement layer must be at the newest snapshot.
@@ -176,7 +176,7 @@ impl Work<'_> {
         let name = &table.columns[column].name;
         let message = format!("column \"{name}\" of relation \"{}\" contains null values", table.name);
         Err(SqlError::new(SqlState::NOT_NULL_VIOLATION, message)
-            .with_table(table.name.clone())
+            .of_table(table.schema, &table.name)
             .with_column(name.clone()))
     }
 

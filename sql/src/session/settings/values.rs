@@ -129,8 +129,11 @@ fn invalid(definition: &Definition, value: &str) -> SqlError {
 }
 
 fn check_word(definition: &Definition, words: &[&str], value: &str) -> Result<String> {
+    // Names of encodings are compared by their letters and digits only: a driver may send `'utf-8'`, quotes
+    // and all.
+    let plain = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
     let canonical = match (definition.name, value.to_ascii_lowercase().as_str()) {
-        ("client_encoding", "utf-8" | "unicode") => "UTF8",
+        ("client_encoding", name) if matches!(plain(name).as_str(), "utf8" | "unicode") => "UTF8",
         ("standard_conforming_strings" | "synchronous_commit", "true" | "1" | "yes") => "on",
         ("quote_all_identifiers", "false" | "0" | "no") => "off",
         _ => value.trim(),
