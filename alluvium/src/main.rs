@@ -3,6 +3,8 @@
 mod admin;
 mod dev;
 mod directory;
+#[cfg(test)]
+mod documentation_tests;
 mod size;
 
 use std::process::ExitCode;

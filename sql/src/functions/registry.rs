@@ -94,3 +94,11 @@ pub fn all_aggregates() -> impl Iterator<Item = &'static AggregateFunction> {
 pub fn all_table_functions() -> impl Iterator<Item = &'static TableFunction> {
     TABLE_FUNCTIONS.iter().flat_map(|group| group.iter())
 }
+
+/// Names of all functions, sorted: scalar ones (operators aside), aggregates, set-returning ones.
+pub fn names() -> [std::collections::BTreeSet<&'static str>; 3] {
+    let scalars = SCALARS.iter().copied().flatten().filter(|function| !function.operator).map(|function| function.name);
+    let aggregates = AGGREGATES.iter().copied().flatten().map(|function| function.name);
+    let table_functions = TABLE_FUNCTIONS.iter().copied().flatten().map(|function| function.name);
+    [scalars.collect(), aggregates.collect(), table_functions.collect()]
+}
