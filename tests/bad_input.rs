@@ -1,6 +1,8 @@
 //! Bad input of every kind, sent to the real program: a clear error each; the session or at worst the
 //! connection ends; the server goes on, and its memory does not notice.
 
+#![allow(clippy::disallowed_methods)]
+
 mod harness;
 
 use std::io::{Read, Write};

@@ -3,6 +3,8 @@
 //!
 //! `ALLUVIUM_CRASH_ROUNDS` sets the number of rounds (5), `ALLUVIUM_SEED` the seed.
 
+#![allow(clippy::disallowed_methods)]
+
 mod harness;
 
 use std::collections::HashMap;

@@ -1,6 +1,8 @@
 //! The driver suite with tokio-postgres: every case of `tests/drivers/cases.txt`, which the suites in Python
 //! run too, against the real program and, where it is installed, against PostgreSQL 15.
 
+#![allow(clippy::disallowed_methods)]
+
 mod harness;
 
 #[path = "drivers/blocks.rs"]

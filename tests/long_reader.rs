@@ -3,6 +3,8 @@
 //!
 //! `ALLUVIUM_READER_SECONDS` sets how long it reads (10).
 
+#![allow(clippy::disallowed_methods)]
+
 mod harness;
 
 use std::time::{Duration, Instant};

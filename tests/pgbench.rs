@@ -3,6 +3,8 @@
 //! `ALLUVIUM_PGBENCH_SECONDS` (5 for each mode) and `ALLUVIUM_PGBENCH_SCALE` (1) set the size;
 //! `ALLUVIUM_PGBENCH_CLIENTS` (8) the clients.
 
+#![allow(clippy::disallowed_methods)]
+
 mod harness;
 
 use harness::Program;

@@ -3,6 +3,8 @@
 //!
 //! `ALLUVIUM_PSQL_STORE=1` writes the files anew: from PostgreSQL, or from Alluvium for scripts that differ.
 
+#![allow(clippy::disallowed_methods)]
+
 mod harness;
 
 use std::fmt::Write;

@@ -1,6 +1,8 @@
 //! The driver suites in Python, psycopg 3 and asyncpg, against the real program; and against PostgreSQL 15
 //! where it is installed, so that a suite cannot ask for what PostgreSQL does not do.
 
+#![allow(clippy::disallowed_methods)]
+
 mod harness;
 #[path = "drivers/servers.rs"]
 mod servers;

@@ -195,7 +195,7 @@ fn crates_lack_what_they_promise_to_lack() {
         for dependency in found.get("dependencies").into_iter().flatten() {
             let matches =
                 |forbidden: &&str| dependency == forbidden || dependency.starts_with(&format!("{forbidden}-"));
-            if forbidden.iter().any(|forbidden| matches(&forbidden)) {
+            if forbidden.iter().any(matches) {
                 offenders.push(format!("{name}: depends on {dependency}"));
             }
         }

@@ -4,6 +4,8 @@
 //! 0.01, it compares with the answers of PostgreSQL 15 in `tests/tpch/expected`. `ALLUVIUM_TPCH_SCALE` sets
 //! the scale (0.01); `ALLUVIUM_TPCH_STORE=1` rewrites the stored answers, from PostgreSQL only.
 
+#![allow(clippy::disallowed_methods)]
+
 mod harness;
 
 use std::fmt::Write as _;

@@ -79,6 +79,7 @@ pub fn run(arguments: DevArguments) -> Result<(), String> {
 }
 
 async fn serve(arguments: DevArguments) -> Result<(), String> {
+    #[expect(clippy::disallowed_methods, reason = "how long the start took, for the log")]
     let started = Instant::now();
     let step = |what: &str| tracing::info!("{what} ({:.0} ms)", started.elapsed().as_secs_f64() * 1e3);
     let metrics = admin::install_metrics()?;
@@ -144,6 +145,7 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
 fn retry_policy() -> RetryPolicy {
     RetryPolicy::new(6, |retry| {
         let longest_ms = 100u64 << retry.min(6);
+        #[expect(clippy::disallowed_methods, reason = "the shell is where randomness comes from")]
         let pause_ms = longest_ms / 2 + rand::random_range(0..=longest_ms / 2);
         Box::pin(tokio::time::sleep(Duration::from_millis(pause_ms)))
     })
@@ -153,6 +155,7 @@ fn retry_policy() -> RetryPolicy {
 fn clock() -> i64 {
     /// 2000-01-01 after 1970-01-01.
     const POSTGRES_EPOCH_S: i64 = 946_684_800;
+    #[expect(clippy::disallowed_methods, reason = "the shell is where the clock comes from")]
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     since_1970.as_micros() as i64 - POSTGRES_EPOCH_S * 1_000_000
 }

@@ -89,7 +89,7 @@ pub async fn notices(servers: &Servers) {
     let notice = ["NOTICE", "00000", "table \"rust_missing\" does not exist, skipping"].map(str::to_owned);
     let warning = ["WARNING", "25P01", "there is no transaction in progress"].map(str::to_owned);
     run(&client, "DROP TABLE IF EXISTS rust_missing").await;
-    assert_eq!(*seen.lock(), [notice.clone()]);
+    assert_eq!(seen.lock().as_slice(), std::slice::from_ref(&notice));
     run(&client, "SET client_min_messages = warning").await;
     run(&client, "DROP TABLE IF EXISTS rust_missing").await;
     assert_eq!(seen.lock().len(), 1);

@@ -1,3 +1,5 @@
+//! The page cache alone: intervals and gaps, contradictions, eviction, copies per group, pins.
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

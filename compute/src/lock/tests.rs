@@ -1,3 +1,5 @@
+//! The lock table alone: Postgres' conflicts, order of waiters, timeouts, deadlocks, many threads.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;

@@ -16,7 +16,7 @@ pub fn message(out: &mut Vec<u8>, message_type: u8, body: impl FnOnce(&mut Vec<u
 }
 
 /// Fills in the length of the message whose length field stands at `length_at`.
-pub fn finish(out: &mut Vec<u8>, length_at: usize) {
+pub fn finish(out: &mut [u8], length_at: usize) {
     let length = u32::try_from(out.len() - length_at).expect("limits keep messages below 4 GiB");
     out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
 }

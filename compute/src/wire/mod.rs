@@ -181,6 +181,7 @@ impl Front {
         };
         let place = Place::take(&self.sessions, limit)
             .ok_or_else(|| SqlError::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already"))?;
+        #[expect(clippy::disallowed_methods, reason = "a secret must not repeat, also not in tests")]
         let secret = rand::rng().random();
         let request = ConnectionRequest { user, database, settings, client: peer.to_string(), secret };
         let server = &self.server;

@@ -23,7 +23,7 @@ struct Collect {
 
 impl RowSink for Collect {
     fn row(&mut self, row: &[Datum], _: &[OutputColumn], _: &[Format], _: &EvalContext) -> Result<bool> {
-        self.bytes += row.iter().map(Datum::heap_bytes).sum::<usize>() + row.len() * std::mem::size_of::<Datum>();
+        self.bytes += row.iter().map(Datum::heap_bytes).sum::<usize>() + std::mem::size_of_val(row);
         if self.bytes > self.limit_bytes {
             return Err(SqlError::new(SqlState::OUT_OF_MEMORY, "rows of one FETCH exceed work_mem")
                 .with_hint("Fetch fewer rows at a time, or raise work_mem."));

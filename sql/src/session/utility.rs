@@ -155,6 +155,7 @@ impl Session {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "salts of passwords must not repeat, also not in tests")]
     fn run_ddl(&mut self, statement: &Statement) -> Result<String> {
         self.park_portals("")?;
         let transaction = self.transaction()?;

@@ -1,3 +1,5 @@
+//! One transaction at a time, and what the log may do to it: statements, snapshots, bulk loads, lost answers, fencing.
+
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;

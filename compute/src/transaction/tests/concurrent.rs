@@ -1,3 +1,5 @@
+//! Many transactions at once: sums are kept, one insert of a key wins, long snapshots, deadlocks.
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;

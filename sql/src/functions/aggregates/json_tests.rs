@@ -14,12 +14,13 @@ fn documents_are_those_of_postgres() {
     };
     let (one, word) = (Datum::Int4(1), Datum::text("a"));
     check("json_agg", &[], "");
-    check("json_agg", &[&[one.clone()], &[Datum::Null], &[word.clone()]], "[1, null, \"a\"]");
-    check("jsonb_agg", &[&[one.clone()], &[Datum::Null]], "[1, null]");
+    let (ones, words) = (std::slice::from_ref(&one), std::slice::from_ref(&word));
+    check("json_agg", &[ones, &[Datum::Null], words], "[1, null, \"a\"]");
+    check("jsonb_agg", &[ones, &[Datum::Null]], "[1, null]");
     check(
         "json_object_agg",
         &[&[word.clone(), one.clone()], &[one.clone(), Datum::Null]],
         "{ \"a\" : 1, \"1\" : null }",
     );
-    check("jsonb_object_agg", &[&[word.clone(), one.clone()], &[word, Datum::Null]], "{\"a\": null}");
+    check("jsonb_object_agg", &[&[word.clone(), one.clone()], &[word.clone(), Datum::Null]], "{\"a\": null}");
 }

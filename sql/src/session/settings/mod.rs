@@ -9,7 +9,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use definitions::{Context, DEFINITIONS, Definition, Kind, SERVER_VERSION, Unit};
+pub use definitions::{Context, DEFINITIONS, Definition, Kind, Unit};
 
 use crate::error::{Result, SqlError, SqlState};
 use crate::functions::DateOrder;
@@ -177,8 +177,7 @@ impl Settings {
     pub fn reset_all(&mut self) {
         self.remember();
         self.custom.clear();
-        for position in 0..DEFINITIONS.len() {
-            let definition = &DEFINITIONS[position];
+        for (position, definition) in DEFINITIONS.iter().enumerate() {
             // Those of the current transaction are no session state.
             if definition.context == Context::User && !definition.name.starts_with("transaction_") {
                 let value = self.reset.get(&position).cloned().unwrap_or_else(|| Arc::from(definition.default));
