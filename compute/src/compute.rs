@@ -14,6 +14,7 @@ use storage::{Lsn, TreeId};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::blocking::block_on;
 use crate::cache::{CacheConfig, PageCache, Upkeep};
 use crate::config::ComputeConfig;
 use crate::engine::Engine;
@@ -153,6 +154,13 @@ impl Store for Compute {
 
     fn wait_durable(&self, lsn: Lsn) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
         Box::pin(self.engine.shipper.wait_durable(lsn))
+    }
+
+    fn block_until_durable(&self, lsn: Lsn) -> Result<()> {
+        if self.durable_lsn() >= lsn {
+            return Ok(());
+        }
+        block_on(&self.engine.runtime, self.engine.shipper.wait_durable(lsn))
     }
 
     fn put_immediate(&self, tree: TreeId, key: &[u8], value: Bytes) -> Result<Lsn> {

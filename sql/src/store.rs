@@ -240,6 +240,26 @@ pub trait Store: Send + Sync {
     fn durable_lsn(&self) -> Lsn;
     /// Resolves when `lsn` is durable; 08007 when its fate cannot be known any more.
     fn wait_durable(&self, lsn: Lsn) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+    /// Waits on this thread until `lsn` is durable. An engine that is driven by a runtime overrides it, so that
+    /// the waiting thread is not one that the log's answer needs.
+    fn block_until_durable(&self, lsn: Lsn) -> Result<()> {
+        /// Wakes the thread that waits.
+        struct Unpark(std::thread::Thread);
+        impl std::task::Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Arc::new(Unpark(std::thread::current())).into();
+        let mut context = std::task::Context::from_waker(&waker);
+        let mut future = self.wait_durable(lsn);
+        loop {
+            match future.as_mut().poll(&mut context) {
+                std::task::Poll::Ready(result) => return result,
+                std::task::Poll::Pending => std::thread::park(),
+            }
+        }
+    }
     /// Writes one row at once and for good, outside any transaction (sequence reservations). Answers its
     /// commit LSN; a later commit is durable only after it.
     fn put_immediate(&self, tree: TreeId, key: &[u8], value: Bytes) -> Result<Lsn>;

@@ -220,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Frontend::Parse { statement, query, parameter_types } => {
                 self.begin_activity(query);
                 let session = &mut self.session;
-                blocking(|| session.prepare(statement, query, &parameter_types))?;
+                guarded(|| session.prepare(statement, query, &parameter_types))?;
                 backend::parse_complete(&mut self.output);
             }
             Frontend::Bind(Bind { portal, statement, parameter_formats, parameters, result_formats }) => {
@@ -333,7 +333,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run_scripted(&mut self, statement: ParsedStatement) -> Result<bool> {
         let _timer = self.statement_timer();
         let session = &mut self.session;
-        if let Some(columns) = blocking(|| session.run_statement(statement))? {
+        if let Some(columns) = guarded(|| session.run_statement(statement))? {
             backend::row_description(&mut self.output, &columns, &[]);
         }
         loop {
@@ -437,7 +437,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Commits an implicit transaction and awaits it.
     async fn end_group(&mut self) -> Result<()> {
-        self.session.end_statement_group()?;
+        let quick = self.session.commit_is_quick();
+        let session = &mut self.session;
+        run(quick, || session.end_statement_group())?;
         self.await_commit().await
     }
 

@@ -85,7 +85,7 @@ impl CatalogManager {
         }
         transaction.end_statement(StatementOutcome::Keep);
         if let Some(lsn) = transaction.commit()? {
-            wait_durable(&*store, lsn)?;
+            store.block_until_durable(lsn)?;
         }
         let manager = Self { oids: OidAllocator::new(), sequences: Sequences::new(), cached: Mutex::default(), store };
         Ok(manager)
@@ -146,7 +146,7 @@ impl CatalogManager {
     }
 
     fn read(&self, database: Oid, version: u64) -> Result<Arc<Catalog>> {
-        wait_durable(&*self.store, Lsn(version))?;
+        self.store.block_until_durable(Lsn(version))?;
         let transaction = self.store.begin(TransactionOptions::default(), Arc::new(Interrupt::default()))?;
         transaction.begin_statement()?;
         let mut catalog = Arc::unwrap_or_clone(Catalog::load(&*transaction, &*self.store, database)?);
@@ -173,28 +173,5 @@ impl Catalog {
             put(database, Object::Schema(Schema { oid: PUBLIC_SCHEMA_OID, name: "public".to_owned(), owner }))?;
         }
         Ok(())
-    }
-}
-
-/// Blocks until `lsn` is durable.
-pub(super) fn wait_durable(store: &dyn Store, lsn: Lsn) -> Result<()> {
-    if store.durable_lsn() >= lsn {
-        return Ok(());
-    }
-    /// Wakes the thread that waits.
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(std::thread::current())).into();
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = store.wait_durable(lsn);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(result) => return result,
-            std::task::Poll::Pending => std::thread::park(),
-        }
     }
 }

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use storage::TreeId;
 
-use super::manager::wait_durable;
 use super::{Oid, Sequence};
 use crate::error::{Result, SqlError, SqlState};
 use crate::store::Store;
@@ -115,7 +114,7 @@ impl Sequences {
         let state = self.state(sequence);
         let mut state = state.lock();
         let lsn = store.put_immediate(counters, &key(sequence), encode(position))?;
-        wait_durable(store, lsn)?;
+        store.block_until_durable(lsn)?;
         *state = State { position: Some(position), reserved: 0, block: 0 };
         session.cached.remove(&sequence.oid);
         if position.is_called {
@@ -173,7 +172,7 @@ impl State {
                 taken += 1;
             }
             let lsn = store.put_immediate(counters, &key(sequence), encode(end))?;
-            wait_durable(store, lsn)?;
+            store.block_until_durable(lsn)?;
             (self.block, self.reserved) = (block, taken);
         }
         self.reserved -= 1;

@@ -2,6 +2,7 @@
 //! prints. A plan is immutable and shared; everything that changes lives in the executor.
 
 mod expr;
+mod point;
 mod walk;
 
 use std::sync::Arc;

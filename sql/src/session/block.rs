@@ -102,6 +102,7 @@ impl Session {
         };
         let transaction = self.context.server.store.begin(options, self.context.interrupt.clone())?;
         self.context.begin_transaction(transaction.clone());
+        self.heavy = false;
         Ok(Open { transaction, savepoints: Vec::new(), started: false })
     }
 

@@ -50,6 +50,7 @@ impl Session {
         }
         let options = CopyOptions::of(options, legacy_options, !to)?;
         let binary = options.format == CopyFormat::Binary;
+        self.heavy = true;
         self.park_portals("")?;
         if *to {
             let columns = self.start_copy_out(source, options)?;

@@ -115,6 +115,8 @@ pub struct Session {
     portals: HashMap<String, portal::Portal>,
     copy_in: Option<copy::CopyInProgress>,
     commit_lsn: Option<Lsn>,
+    /// Whether the transaction did more than point work: its commit may take long.
+    heavy: bool,
 }
 
 impl Session {

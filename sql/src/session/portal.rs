@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use sqlparser::ast::Statement;
+
 use super::prepared::is_plannable;
 use super::{Format, Prepared, Session};
 use crate::error::{Result, SqlError, SqlState};
@@ -184,16 +186,33 @@ impl Session {
         self.portals.get(name).map_or("", |portal| portal.prepared.text())
     }
 
-    /// Whether the portal will run for microseconds: a point read or write, or nothing that touches rows.
-    /// Anything else belongs into a section that may block its thread.
+    /// Whether the portal will run for microseconds: point work, or a statement that touches no rows. Anything
+    /// else belongs into a section that may block its thread.
     pub fn is_quick(&self, name: &str) -> bool {
         let Some(portal) = self.portals.get(name) else { return true };
         match (&portal.state, portal.prepared.cached()) {
-            (State::New, Some(plan)) => plan.planned.plan.total_cost < QUICK_COST,
-            (State::New, None) => false,
+            (State::New, Some(plan)) => plan.point,
+            (State::New, None) => match portal.prepared.parsed.as_ref().map(|parsed| &parsed.ast) {
+                Some(Statement::Commit { .. }) => !self.heavy,
+                Some(
+                    Statement::StartTransaction { .. }
+                    | Statement::Rollback { .. }
+                    | Statement::Savepoint { .. }
+                    | Statement::ReleaseSavepoint { .. }
+                    | Statement::Set(_)
+                    | Statement::ShowVariable { .. },
+                )
+                | None => true,
+                Some(_) => false,
+            },
             (State::Running(_), _) => false,
             (State::Rows { .. } | State::Done, _) => true,
         }
+    }
+
+    /// Whether ending the statement group takes microseconds.
+    pub fn commit_is_quick(&self) -> bool {
+        !self.heavy
     }
 
     /// [`Session::is_quick`] for the simple query's statement.
@@ -257,6 +276,7 @@ impl Session {
         let transaction = self.transaction()?;
         let eval = self.context.eval_context();
         let plan = self.locked_plan(prepared, &eval)?;
+        self.heavy |= !plan.point;
         transaction.begin_statement()?;
         let context = self.exec_context(transaction, parameters, eval.clone())?;
         let execution = Execution::open(plan.compiled.clone(), context)?;
@@ -381,9 +401,6 @@ impl Session {
         self.portals.clear();
     }
 }
-
-/// Plans cheaper than this touch a handful of rows.
-const QUICK_COST: f64 = 100.0;
 
 impl Portal {
     pub(super) fn new(prepared: Arc<Prepared>, parameters: Arc<[Datum]>, formats: Vec<Format>) -> Self {

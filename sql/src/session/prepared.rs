@@ -33,6 +33,8 @@ pub struct Prepared {
 pub(super) struct CachedPlan {
     pub planned: Arc<PlannedStatement>,
     pub compiled: Arc<executor::Prepared>,
+    /// Whether it may run on a thread that others wait for.
+    pub point: bool,
     catalog: Arc<Catalog>,
     search_path: Vec<String>,
 }
@@ -153,7 +155,8 @@ impl Session {
         };
         let planned = Arc::new(planner::plan(&parsed.ast, &context)?);
         let compiled = Arc::new(executor::Prepared::new(planned.plan.clone())?);
-        Ok(CachedPlan { planned, compiled, catalog, search_path })
+        let point = planned.plan.is_point();
+        Ok(CachedPlan { planned, compiled, point, catalog, search_path })
     }
 
     /// The statement's plan for the catalog as it is now, its tables locked. Planned anew until the
