@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use sql::error::{Result, SqlError, SqlState};
 use sql::parser::ParsedStatement;
+use sql::plan::OutputColumn;
 use sql::session::{ActivityState, Fetched, Session, Severity, TransactionStatus};
 use sql::store::InterruptReason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -292,6 +293,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A Query message.
     async fn query(&mut self, text: &str) -> Result<(), End> {
         self.begin_activity(text);
+        let session = &mut self.session;
+        match guarded(|| session.run_repeated(text)) {
+            Ok(Some(columns)) => {
+                let done = self.run_scripted(columns).await;
+                return self.after_statement(done);
+            }
+            Ok(None) => {}
+            Err(error) => return self.after_statement(Err(error)),
+        }
         match self.session.parse_script(text) {
             Ok(statements) if statements.is_empty() => {
                 backend::empty_query(&mut self.output);
@@ -314,26 +324,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Runs what is left of the script; it pauses when a COPY FROM STDIN begins.
     async fn run_script(&mut self) -> Result<(), End> {
         while let Some(statement) = self.script.pop_front() {
-            match self.run_scripted(statement).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(error) => {
-                    self.script.clear();
-                    self.tell_error(&error)?;
-                    self.session.statement_failed();
-                    break;
-                }
+            let session = &mut self.session;
+            let started = guarded(|| session.run_statement(statement));
+            let done = match started {
+                Ok(columns) => self.run_scripted(columns).await,
+                Err(error) => Err(error),
+            };
+            if !matches!(done, Ok(true)) || self.script.is_empty() {
+                return self.after_statement(done);
             }
         }
         self.ready();
         Ok(())
     }
 
-    /// One statement of a script. False: it takes COPY data now.
-    async fn run_scripted(&mut self, statement: ParsedStatement) -> Result<bool> {
+    /// Ends a Query message after its last statement, or after one that failed; not when COPY data follows.
+    fn after_statement(&mut self, done: Result<bool>) -> Result<(), End> {
+        match done {
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            Err(error) => {
+                self.script.clear();
+                self.tell_error(&error)?;
+                self.session.statement_failed();
+            }
+        }
+        self.ready();
+        Ok(())
+    }
+
+    /// Runs a statement of a script that has been prepared. False: it takes COPY data now.
+    async fn run_scripted(&mut self, columns: Option<Arc<[OutputColumn]>>) -> Result<bool> {
         let _timer = self.statement_timer();
-        let session = &mut self.session;
-        if let Some(columns) = guarded(|| session.run_statement(statement))? {
+        if let Some(columns) = columns {
             backend::row_description(&mut self.output, &columns, &[]);
         }
         loop {

@@ -88,6 +88,7 @@ impl Server {
             portals: HashMap::new(),
             copy_in: None,
             commit_lsn: None,
+            simple_plans: HashMap::new(),
             heavy: false,
         })
     }

@@ -20,6 +20,7 @@ mod copy;
 mod cursor;
 mod format;
 mod functions;
+mod literals;
 mod portal;
 mod prepared;
 mod settings;
@@ -115,6 +116,8 @@ pub struct Session {
     portals: HashMap<String, portal::Portal>,
     copy_in: Option<copy::CopyInProgress>,
     commit_lsn: Option<Lsn>,
+    /// Plans of simple statements by their text without literals; `None` for one seen once, or unfit.
+    simple_plans: HashMap<String, Option<Arc<Prepared>>>,
     /// Whether the transaction did more than point work: its commit may take long.
     heavy: bool,
 }

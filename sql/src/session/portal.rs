@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlparser::ast::Statement;
 
+use super::literals::{Literal, Normalized, normalize};
 use super::prepared::is_plannable;
 use super::{Format, Prepared, Session};
 use crate::error::{Result, SqlError, SqlState};
@@ -13,7 +14,7 @@ use crate::functions::EvalContext;
 use crate::parser::ParsedStatement;
 use crate::plan::OutputColumn;
 use crate::store::StatementOutcome;
-use crate::types::{Datum, Row};
+use crate::types::{DataType, Datum, Row};
 
 /// A statement bound to its parameters.
 pub struct Portal {
@@ -82,6 +83,9 @@ pub trait RowSink {
     fn row(&mut self, row: &[Datum], columns: &[OutputColumn], formats: &[Format], eval: &EvalContext) -> Result<bool>;
 }
 
+/// Plans of simple statements that a session keeps.
+const MAX_SIMPLE_PLANS: usize = 256;
+
 /// Name of the portal of a simple query; no client can name it.
 const SIMPLE: &str = "\0simple";
 
@@ -97,6 +101,76 @@ impl Session {
         let columns = portal.columns.clone();
         self.portals.insert(SIMPLE.to_owned(), portal);
         Ok(columns)
+    }
+
+    /// Like parsing a Query message and [`Session::run_statement`], for a single statement that has come before
+    /// with other literals: answers with its columns. `None`: run it the ordinary way.
+    pub fn run_repeated(&mut self, text: &str) -> Result<Option<Option<Arc<[OutputColumn]>>>> {
+        let Some(Normalized { text, literals }) = normalize(text) else { return Ok(None) };
+        let prepared = match self.simple_plans.get(&text) {
+            Some(Some(prepared)) => prepared.clone(),
+            Some(None) => match self.prepare_repeated(&text, &literals) {
+                Some(prepared) => {
+                    let prepared = Arc::new(prepared);
+                    self.simple_plans.insert(text, Some(prepared.clone()));
+                    prepared
+                }
+                None => return Ok(None),
+            },
+            None => {
+                if self.simple_plans.len() >= MAX_SIMPLE_PLANS {
+                    self.simple_plans.clear();
+                }
+                self.simple_plans.insert(text, None);
+                return Ok(None);
+            }
+        };
+        let values = if literals.is_empty() {
+            Arc::from([])
+        } else {
+            let eval = self.context.eval_context();
+            let value = |(literal, data_type): (&Literal, &DataType)| match literal {
+                Literal::Int4(number) => Some(Datum::Int4(*number)),
+                Literal::Int8(number) => Some(Datum::Int8(*number)),
+                Literal::Text(text) => crate::types::text::parse(text, *data_type, &eval).ok(),
+            };
+            match literals.iter().zip(&prepared.parameters).map(value).collect::<Option<Arc<[Datum]>>>() {
+                Some(values) => values,
+                // The ordinary way tells what is wrong with it, and where.
+                None => return Ok(None),
+            }
+        };
+        self.check_acceptable(prepared.parsed.as_ref().map(|parsed| &parsed.ast))?;
+        let portal = Portal::new(prepared, values, Vec::new());
+        let columns = portal.columns.clone();
+        self.portals.insert(SIMPLE.to_owned(), portal);
+        Ok(Some(columns))
+    }
+
+    /// Prepares a statement without its literals; `None` when that does not do.
+    fn prepare_repeated(&mut self, text: &str, literals: &[Literal]) -> Option<Prepared> {
+        let mut parsed = self.parse_script(text).ok()?;
+        let parsed = parsed.pop().filter(|_| parsed.is_empty())?;
+        let kept = is_plannable(&parsed.ast)
+            || matches!(
+                parsed.ast,
+                Statement::StartTransaction { .. }
+                    | Statement::Commit { .. }
+                    | Statement::Rollback { savepoint: None, .. }
+            );
+        if !kept || self.check_acceptable(Some(&parsed.ast)).is_err() {
+            return None;
+        }
+        let hints: Vec<u32> = literals
+            .iter()
+            .map(|literal| match literal {
+                Literal::Int4(_) => DataType::INT4.oid(),
+                Literal::Int8(_) => DataType::INT8.oid(),
+                Literal::Text(_) => 0,
+            })
+            .collect();
+        let prepared = self.prepare_parsed(Some(parsed), &hints).ok()?;
+        (prepared.parameters.len() == literals.len() || literals.is_empty()).then_some(prepared)
     }
 
     /// Rows of the simple query's current statement.

@@ -45,6 +45,15 @@ fn query(session: &mut Session, text: &str) -> String {
     let run = |session: &mut Session| -> Result<String> {
         let mut lines = Lines::default();
         let mut last = String::new();
+        if session.run_repeated(text)?.is_some() {
+            match session.fetch_simple(&mut lines)? {
+                Fetched::Complete(tag) => last = tag,
+                _ => panic!("{text} did not complete"),
+            }
+            session.end_statement_group()?;
+            lines.0.push(last);
+            return Ok(lines.0.join(" "));
+        }
         for statement in session.parse_script(text)? {
             session.run_statement(statement)?;
             match session.fetch_simple(&mut lines)? {
@@ -183,4 +192,37 @@ fn a_suspended_portal_keeps_its_snapshot() {
     session.statement_failed();
     assert_eq!(session.transaction_status(), TransactionStatus::Idle);
     assert_eq!(query(&mut session, "SELECT count(*) FROM t"), "3 SELECT 1");
+}
+
+#[test]
+fn repeated_statements_share_a_plan_and_its_literals_count() {
+    check(&[
+        ("CREATE TABLE t (a bigint PRIMARY KEY, b text)", "CREATE TABLE"),
+        ("INSERT INTO t VALUES (1, 'one')", "INSERT 0 1"),
+        ("INSERT INTO t VALUES (2, 'two')", "INSERT 0 1"),
+        ("INSERT INTO t VALUES (3, 'it''s three')", "INSERT 0 1"),
+        ("INSERT INTO t VALUES (3000000000, 'big')", "INSERT 0 1"),
+        ("SELECT b FROM t WHERE a = 1", "one SELECT 1"),
+        ("SELECT b FROM t WHERE a = 2", "two SELECT 1"),
+        ("SELECT b FROM t WHERE a = 3", "it's three SELECT 1"),
+        ("SELECT b FROM t WHERE a = 3000000000", "big SELECT 1"),
+        ("SELECT a FROM t WHERE b = 'two'", "2 SELECT 1"),
+        ("SELECT a FROM t WHERE b = 'one'", "1 SELECT 1"),
+        ("UPDATE t SET a = a + -1 WHERE a = 3", "23505"),
+        ("UPDATE t SET a = a + -5 WHERE a = 3", "UPDATE 1"),
+        ("UPDATE t SET a = a + -7 WHERE a = -2", "UPDATE 1"),
+        ("SELECT a FROM t WHERE a = 'x'", "22P02"),
+        ("SELECT a FROM t WHERE a = '1'", "1 SELECT 1"),
+        ("SELECT a FROM t WHERE a = '2'", "2 SELECT 1"),
+        ("SELECT a FROM t WHERE a = 'x'", "22P02"),
+        ("BEGIN", "BEGIN"),
+        ("COMMIT", "COMMIT"),
+        ("BEGIN", "BEGIN"),
+        ("SELECT 1 / 0", "22012"),
+        ("SELECT b FROM t WHERE a = 1", "25P02"),
+        ("COMMIT", "ROLLBACK"),
+        ("SELECT b FROM t WHERE a = 1", "one SELECT 1"),
+        ("DROP TABLE t", "DROP TABLE"),
+        ("SELECT b FROM t WHERE a = 1", "42P01"),
+    ]);
 }
