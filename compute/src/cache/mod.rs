@@ -44,7 +44,7 @@ pub(crate) use reader::{GuardedReader, PinnedPage, SnapshotReader};
 pub(crate) use upkeep::Upkeep;
 
 use crate::positions::Positions;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{Snapshot, Snapshots};
 use directory::Directory;
 use fetch::Flights;
 use pool::{CURRENT, FramePool, PENDING};
@@ -124,6 +124,11 @@ impl PageCache {
             upkeep: Mutex::new(None),
             counters: Counters::default(),
         }
+    }
+
+    /// Registers an LSN that is about to be read, so that its versions stay.
+    pub(crate) fn protect(&self, at: Lsn) -> Snapshot {
+        self.snapshots.register(at)
     }
 
     /// Pages that fit into memory.

@@ -124,11 +124,10 @@ impl Sequencer {
     /// Outside: finds the pages to be touched, brings in the missing ones, copies leaves ahead.
     fn gather(&self, commit: &Commit, supplies: &mut Supplies, attempt: u32) -> Result<()> {
         supplies.copies.clear();
-        let at = self.positions.sealed();
         for tree in &commit.trees {
-            let pages = match btree::locate(&GuardedReader::new(&self.cache, at), tree.tree, tree.keys()) {
+            let pages = match self.locate_in_memory(tree) {
                 Ok(pages) if attempt == 0 => pages,
-                Ok(_) | Err(CacheError::Missing { .. }) => self.gather_slowly(tree, at, supplies)?,
+                Ok(_) | Err(CacheError::Missing { .. }) => self.gather_slowly(tree, supplies)?,
                 Err(error) => {
                     // A tree that is younger than the sealed boundary, or damaged: the inside will tell.
                     tracing::trace!(%error, tree = %tree.tree, "cannot locate ahead");
@@ -142,8 +141,24 @@ impl Sequencer {
         Ok(())
     }
 
+    /// The pages that a tree's writes will touch, if they are in memory. No snapshot protects the sealed LSN: when
+    /// a pause has let its versions go, a newer one is at hand, and fetching the old would be for nothing.
+    fn locate_in_memory(&self, tree: &CommitTree) -> Result<Vec<PageNo>, CacheError> {
+        let mut at = self.positions.sealed();
+        loop {
+            let located = btree::locate(&GuardedReader::new(&self.cache, at), tree.tree, tree.keys());
+            let now = self.positions.sealed();
+            if now == at || !matches!(located, Err(CacheError::Missing { .. })) {
+                return located;
+            }
+            at = now;
+        }
+    }
+
     /// [`Sequencer::gather`] for a tree whose pages are not all in memory: brings in and pins them.
-    fn gather_slowly(&self, tree: &CommitTree, at: Lsn, supplies: &mut Supplies) -> Result<Vec<PageNo>> {
+    fn gather_slowly(&self, tree: &CommitTree, supplies: &mut Supplies) -> Result<Vec<PageNo>> {
+        let at = self.positions.sealed();
+        let _protected = self.cache.protect(at);
         let reader = SnapshotReader::new(self.cache.clone(), at);
         let pages = match btree::locate(&reader, tree.tree, tree.keys()) {
             Ok(pages) => pages,

@@ -127,9 +127,12 @@ fn look<R: PageReader<Error = CacheError>>(
 
 /// The newest committed value of a key whose row lock the caller holds (or that nobody else writes).
 pub(crate) fn get_newest(sequencer: &Sequencer, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>> {
-    let seen = see(&sequencer.cache, tree, key, sequencer.positions.sealed())?;
-    if seen.is_newest {
-        return Ok(seen.value);
+    // Without the sequencer if all is in memory and sealed; what is missing is better fetched as it is now.
+    let (cache, at) = (&sequencer.cache, sequencer.positions.sealed());
+    match look(&GuardedReader::new(cache, at), cache, tree, key, at) {
+        Ok(seen) if seen.is_newest => return Ok(seen.value),
+        Ok(_) | Err(CacheError::Missing { .. }) => {}
+        Err(error) => drop(existing::<()>(cache, tree, at, Err(error))?),
     }
     sequencer.read_newest(|reader| match get(reader, tree, key) {
         // Dropped, or not there yet.
