@@ -43,8 +43,12 @@ impl Default for ReclaimQueue {
 
 impl ReclaimQueue {
     pub(crate) fn push(&self, rows: impl IntoIterator<Item = Upkeep>) {
-        self.state.lock().rows.extend(rows);
-        self.wake.notify_one();
+        let mut rows = rows.into_iter().peekable();
+        // Almost every commit has none, and must not pay for waking the thread.
+        if rows.peek().is_some() {
+            self.state.lock().rows.extend(rows);
+            self.wake.notify_one();
+        }
     }
 
     /// True when nothing is left to do.

@@ -56,9 +56,9 @@ impl Default for MemoryLog {
 }
 
 impl MemoryLog {
-    /// A log that forgets what it is given, for benches.
-    pub fn discarding() -> Self {
-        Self { discard: true, ..Self::default() }
+    /// A log that forgets what it is given, after a while as a disk would take, for benches.
+    pub fn discarding(delay: Duration) -> Self {
+        Self { discard: true, delay: Some(delay), ..Self::default() }
     }
 
     /// A log whose appends take a while.
