@@ -166,7 +166,7 @@ impl Store for Compute {
     fn put_immediate(&self, tree: TreeId, key: &[u8], value: Bytes) -> Result<Lsn> {
         storage::btree::check_limits(key, Some(&value)).map_err(crate::cache::tree_error)?;
         let writes = TreeWrites::from([(Box::from(key), Write::Put(value))]);
-        let commit = Commit { trees: vec![CommitTree { tree, writes: Arc::new(writes) }], dropped: Vec::new() };
+        let commit = Commit { trees: vec![CommitTree { tree, writes: Arc::new(writes) }], ..Commit::default() };
         self.engine.sequencer.commit(&commit)
     }
 

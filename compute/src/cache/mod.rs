@@ -126,6 +126,12 @@ impl PageCache {
         }
     }
 
+    /// No transaction reads below this LSN, and none will.
+    pub(crate) fn oldest_snapshot(&self) -> Lsn {
+        let durable = self.positions.durable();
+        self.snapshots.active().first().copied().unwrap_or(durable).min(durable)
+    }
+
     /// Registers an LSN that is about to be read, so that its versions stay.
     pub(crate) fn protect(&self, at: Lsn) -> Snapshot {
         self.snapshots.register(at)

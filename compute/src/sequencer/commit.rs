@@ -48,6 +48,8 @@ pub(crate) struct Commit {
     pub(crate) trees: Vec<CommitTree>,
     /// Trees that this commit drops; their pages stay until they are given back in the background.
     pub(crate) dropped: Vec<TreeId>,
+    /// Trees that this commit makes visible; older snapshots must not see them.
+    pub(crate) attached: Vec<TreeId>,
 }
 
 /// What a commit has at hand when it enters.
@@ -194,6 +196,7 @@ impl Sequencer {
             Ok(())
         })?;
         inner.dropped.extend(&commit.dropped);
+        self.attach(&commit.attached, lsn);
         if commit.trees.iter().any(|tree| tree.tree == self.catalog_tree) {
             self.catalog_version.store(lsn.0, Ordering::Release);
         }

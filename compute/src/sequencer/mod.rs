@@ -21,11 +21,12 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use sql::error::{Result, SqlError, SqlState};
 use storage::batch::BatchEncoder;
 use storage::btree::TreeError;
-use storage::{PageNo, TreeId};
+use storage::{Lsn, PageNo, TreeId};
 
 pub(crate) use commit::{Commit, CommitTree};
 pub(crate) use trees::PageRun;
@@ -36,6 +37,9 @@ use crate::shipper::{Group, Shipper};
 
 /// Log bytes between two appends' cuts. The log takes twice as much in one append.
 pub(crate) const PART_LIMIT_BYTES: usize = storage::batch::DEFAULT_PART_BYTES;
+
+/// Attached trees remembered before those that no snapshot can miss are forgotten.
+const ATTACHED_LIMIT: usize = 1024;
 
 /// See the module.
 pub(crate) struct Sequencer {
@@ -50,6 +54,11 @@ pub(crate) struct Sequencer {
     pub(crate) catalog_tree: TreeId,
     pub(crate) upkeep_tree: TreeId,
     commits: AtomicU64,
+    /// Trees attached since the start, and where: a snapshot below reads them as empty, although their pages
+    /// (of a load, say) are there.
+    attached: Mutex<HashMap<TreeId, Lsn>>,
+    /// The highest of them: later snapshots need not look.
+    last_attached: AtomicU64,
 }
 
 /// What only the sequencer's holder touches.
@@ -129,6 +138,8 @@ impl Sequencer {
             catalog_tree: storage::meta::CATALOG_TREE,
             upkeep_tree: storage::meta::UPKEEP_TREE,
             commits: AtomicU64::new(0),
+            attached: Mutex::new(HashMap::new()),
+            last_attached: AtomicU64::new(end.0),
         }
     }
 
@@ -171,6 +182,27 @@ impl Sequencer {
         self.unsealed_bytes.store(0, Ordering::Relaxed);
         // Within the lock, so that groups reach the log in order.
         self.shipper.send(Group { start_lsn, end_lsn, bytes: bytes.into(), cuts });
+    }
+
+    /// By the sequencer's holder.
+    fn attach(&self, trees: &[TreeId], lsn: Lsn) {
+        if trees.is_empty() {
+            return;
+        }
+        let mut attached = self.attached.lock();
+        if attached.len() >= ATTACHED_LIMIT {
+            let oldest = self.cache.oldest_snapshot();
+            attached.retain(|_, at| *at > oldest);
+        }
+        attached.extend(trees.iter().map(|tree| (*tree, lsn)));
+        self.last_attached.store(lsn.0, Ordering::Release);
+    }
+
+    /// True when the tree became visible after `at` only.
+    #[inline]
+    pub(crate) fn attached_after(&self, tree: TreeId, at: Lsn) -> bool {
+        at.0 < self.last_attached.load(Ordering::Acquire)
+            && self.attached.lock().get(&tree).is_some_and(|attached| *attached > at)
     }
 
     /// Called when the log has room again.

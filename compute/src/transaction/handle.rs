@@ -49,8 +49,9 @@ struct State {
     savepoint_marks: Vec<(SavepointId, TreesMark)>,
     /// Loads begun so far.
     loads: u64,
-    /// REPEATABLE READ takes its snapshot with its first statement.
-    has_snapshot: bool,
+    /// REPEATABLE READ takes its snapshot with its first statement. A statement at the newest LSN has one of
+    /// its own.
+    transaction_snapshot: Option<Lsn>,
     finished: bool,
 }
 
@@ -128,7 +129,7 @@ impl EngineTransaction {
             statement_mark: TreesMark::default(),
             savepoint_marks: Vec::new(),
             loads: 0,
-            has_snapshot: false,
+            transaction_snapshot: None,
             finished: false,
         };
         Ok(Self {
@@ -158,7 +159,10 @@ impl EngineTransaction {
     fn base_of(&self, state: &State, tree: TreeId) -> Option<Lsn> {
         match state.trees.own(tree) {
             Some(own) => own.loaded,
-            None => Some(self.snapshot_lsn()),
+            None => {
+                let at = self.snapshot_lsn();
+                (!self.engine.sequencer.attached_after(tree, at)).then_some(at)
+            }
         }
     }
 
@@ -222,6 +226,7 @@ impl EngineTransaction {
         let dropped = std::mem::take(&mut state.trees.dropped);
         trees.retain(|writes| !dropped.contains(&writes.tree));
         let (mut rows, mut reclaim, mut gone) = (TreeWrites::new(), Vec::new(), Vec::new());
+        let mut attached = Vec::new();
         for mut own in std::mem::take(&mut state.trees.created) {
             if dropped.contains(&own.tree) {
                 reclaim.extend(own.upkeep());
@@ -231,6 +236,7 @@ impl EngineTransaction {
                 // Begun and never finished: nothing leads to its pages.
                 reclaim.extend(own.runs.split_off(1).into_iter().map(PageRun::upkeep));
             }
+            attached.push(own.tree);
             rows.extend(own.upkeep().map(|row| (Box::from(&row.key()[..]), Write::Delete)));
         }
         for tree in dropped {
@@ -246,7 +252,7 @@ impl EngineTransaction {
             trees.push(CommitTree { tree: self.engine.sequencer.upkeep_tree, writes: Arc::new(rows) });
             trees.sort_unstable_by_key(|writes| writes.tree);
         }
-        (Commit { trees, dropped: gone }, reclaim)
+        (Commit { trees, dropped: gone, attached }, reclaim)
     }
 }
 
@@ -275,10 +281,12 @@ impl Transaction for EngineTransaction {
         if state.finished {
             return Err(over());
         }
-        if self.options.isolation == IsolationLevel::ReadCommitted || !state.has_snapshot {
-            self.set_snapshot(self.engine.positions.durable());
-            state.has_snapshot = true;
-        }
+        let durable = self.engine.positions.durable();
+        let lsn = match self.options.isolation {
+            IsolationLevel::ReadCommitted => durable,
+            _ => *state.transaction_snapshot.get_or_insert(durable),
+        };
+        self.set_snapshot(lsn);
         state.statement_mark = state.mark();
         Ok(())
     }
@@ -289,8 +297,9 @@ impl Transaction for EngineTransaction {
         if state.finished {
             return Err(over());
         }
-        self.set_snapshot(self.engine.positions.durable());
-        state.has_snapshot = true;
+        let durable = self.engine.positions.durable();
+        state.transaction_snapshot.get_or_insert(durable);
+        self.set_snapshot(durable);
         state.statement_mark = state.mark();
         Ok(())
     }

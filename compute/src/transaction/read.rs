@@ -155,7 +155,11 @@ pub(crate) enum Since {
 /// Compares the newest committed row with a snapshot's, by value: a row that was changed and changed back counts
 /// as unchanged, since whatever was derived from the snapshot's row holds for the newest one.
 pub(crate) fn changed_since(sequencer: &Sequencer, tree: TreeId, key: &[u8], at: Lsn) -> Result<Since> {
-    let then = see(&sequencer.cache, tree, key, at)?;
+    let then = if sequencer.attached_after(tree, at) {
+        Seen { value: None, is_newest: false }
+    } else {
+        see(&sequencer.cache, tree, key, at)?
+    };
     if then.is_newest {
         return Ok(Since::Unchanged);
     }

@@ -93,6 +93,36 @@ fn repeatable_read_keeps_its_snapshot_and_refuses_changed_rows() {
 }
 
 #[test]
+fn repeatable_read_returns_to_its_snapshot_after_ddl_and_sees_no_younger_tree() {
+    let world = World::new(256);
+    let tree = world.tree();
+    world.put(tree, &[("a", "1")]);
+    let loading = world.begin();
+    loading.begin_statement().expect("statement");
+    let loaded = loading.create_tree().expect("create");
+    let mut loader = loading.bulk_load(loaded).expect("load");
+    loader.push(b"x", b"1").expect("push");
+    loader.finish().expect("finish");
+    loading.end_statement(StatementOutcome::Keep);
+    // The load's pages are there at this snapshot; its commit is not.
+    let reader = world.begin_at(IsolationLevel::RepeatableRead);
+    reader.begin_statement().expect("statement");
+    reader.end_statement(StatementOutcome::Keep);
+    world.commit(&loading).expect("commit");
+    world.put(tree, &[("a", "2")]);
+    reader.begin_statement_at_newest().expect("statement");
+    assert_eq!(text(reader.get(tree, b"a").expect("get")), Some("2".into()));
+    assert_eq!(rows(&reader, loaded).len(), 1);
+    reader.end_statement(StatementOutcome::Keep);
+    reader.begin_statement().expect("statement");
+    assert_eq!(text(reader.get(tree, b"a").expect("get")), Some("1".into()));
+    assert_eq!(rows(&reader, loaded), []);
+    assert_eq!(reader.get(loaded, b"x"), Ok(None));
+    let error = reader.lock_row(loaded, b"x", RowLockMode::Exclusive, WaitPolicy::Block).expect_err("younger");
+    assert_eq!(error.state(), SqlState::SERIALIZATION_FAILURE);
+}
+
+#[test]
 fn a_commit_is_seen_by_writers_before_it_is_durable_and_by_snapshots_after() {
     let world = World::new(256);
     let tree = world.tree();
