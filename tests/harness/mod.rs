@@ -37,7 +37,7 @@ impl Program {
     /// The same, with more arguments.
     pub fn start_with(data_dir: &Path, arguments: &[&str]) -> Program {
         let begun = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_alluvium"))
+        let mut child = Command::new(binary())
             .args([
                 "dev",
                 "--listen",
@@ -133,6 +133,11 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program under test: this build's, or the one that `ALLUVIUM_BINARY` names (a release build, say).
+fn binary() -> String {
+    std::env::var("ALLUVIUM_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_alluvium").to_owned())
 }
 
 /// Connects; panics with the server's error if it refuses.
