@@ -49,13 +49,13 @@ pub enum Expr {
         expr: Box<Expr>,
         negated: bool,
     },
-    /// IS [NOT] TRUE / FALSE; IS UNKNOWN is `IsNull`.
+    /// `IS [NOT] TRUE` and `FALSE`; IS UNKNOWN is `IsNull`.
     BooleanTest {
         expr: Box<Expr>,
         value: bool,
         negated: bool,
     },
-    /// IS [NOT] DISTINCT FROM; both sides of one type.
+    /// `IS [NOT] DISTINCT FROM`; both sides of one type.
     Distinct {
         left: Box<Expr>,
         right: Box<Expr>,

@@ -42,6 +42,12 @@ impl SessionFunctions for SessionContext {
                 let elements: Vec<_> = implicit.into_iter().chain(existing).map(Datum::text).collect();
                 Ok(Datum::Array(Arc::new(Array::one_dimensional(DataType::NAME, elements))))
             }
+            ("version", []) => Ok(Datum::text(format!(
+                "PostgreSQL {} (Alluvium {})",
+                super::settings::definitions::SERVER_VERSION,
+                env!("CARGO_PKG_VERSION")
+            ))),
+            ("current_query", []) => Ok(Datum::Text(self.activity.now.lock().query.clone())),
             ("pg_backend_pid", []) => Ok(Datum::Int4(self.activity.process as i32)),
             ("current_setting", [Datum::Text(name), rest @ ..]) => match self.settings.lock().show(name) {
                 Ok(value) => Ok(Datum::text(value)),

@@ -23,6 +23,7 @@ mod functions;
 mod literals;
 mod portal;
 mod prepared;
+mod privileges;
 mod settings;
 mod utility;
 

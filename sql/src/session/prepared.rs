@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use sqlparser::ast::{self, Statement};
 
 use super::Session;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Oid, Privilege};
 use crate::error::{Result, SqlError, SqlState};
 use crate::executor;
 use crate::functions::EvalContext;
@@ -35,6 +35,7 @@ pub(super) struct CachedPlan {
     pub compiled: Arc<executor::Prepared>,
     /// Whether it may run on a thread that others wait for.
     pub point: bool,
+    privileges: Arc<[(Oid, Privilege)]>,
     catalog: Arc<Catalog>,
     search_path: Vec<String>,
 }
@@ -156,7 +157,8 @@ impl Session {
         let planned = Arc::new(planner::plan(&parsed.ast, &context)?);
         let compiled = Arc::new(executor::Prepared::new(planned.plan.clone())?);
         let point = planned.plan.is_point();
-        Ok(CachedPlan { planned, compiled, point, catalog, search_path })
+        let privileges = super::privileges::needed(&planned.plan).into();
+        Ok(CachedPlan { planned, compiled, point, privileges, catalog, search_path })
     }
 
     /// The statement's plan for the catalog as it is now, its tables locked. Planned anew until the
@@ -188,6 +190,9 @@ impl Session {
             if read_only && plan.planned.writes {
                 let message = format!("cannot execute {} in a read-only transaction", plan.tag());
                 return Err(SqlError::new(SqlState::READ_ONLY_SQL_TRANSACTION, message));
+            }
+            for &(relation, privilege) in plan.privileges.iter() {
+                catalog.require_privilege(self.context.role, relation, privilege)?;
             }
             for &(table, mode) in &plan.planned.tables {
                 transaction.lock_table(u64::from(table), mode, crate::store::WaitPolicy::Block)?;

@@ -31,13 +31,17 @@ fn server() -> Arc<Server> {
 }
 
 fn connect(server: &Arc<Server>) -> Session {
+    connect_as(server, "postgres")
+}
+
+fn connect_as(server: &Arc<Server>, user: &str) -> Session {
     let request = ConnectionRequest {
-        user: "postgres".to_owned(),
+        user: user.to_owned(),
         database: "postgres".to_owned(),
         client: "127.0.0.1:1".to_owned(),
         ..ConnectionRequest::default()
     };
-    server.connect(request).expect("postgres may connect")
+    server.connect(request).expect("the role may connect")
 }
 
 /// Runs a Query message: its rows, then its last tag; or the SQLSTATE of its error.
@@ -225,4 +229,32 @@ fn repeated_statements_share_a_plan_and_its_literals_count() {
         ("DROP TABLE t", "DROP TABLE"),
         ("SELECT b FROM t WHERE a = 1", "42P01"),
     ]);
+}
+
+#[test]
+fn privileges_are_enforced() {
+    let server = server();
+    let mut owner = connect(&server);
+    for (statement, wanted) in [
+        ("CREATE TABLE t (a int PRIMARY KEY)", "CREATE TABLE"),
+        ("INSERT INTO t VALUES (1)", "INSERT 0 1"),
+        ("CREATE ROLE reader LOGIN", "CREATE ROLE"),
+        ("GRANT SELECT ON t TO reader", "GRANT"),
+    ] {
+        assert_eq!(query(&mut owner, statement), wanted, "{statement}");
+    }
+    let mut reader = connect_as(&server, "reader");
+    for (statement, wanted) in [
+        ("SELECT * FROM t", "1 SELECT 1"),
+        ("INSERT INTO t VALUES (2)", "42501"),
+        ("UPDATE t SET a = 2", "42501"),
+        ("DELETE FROM t", "42501"),
+        ("SELECT * FROM t FOR UPDATE", "42501"),
+        ("DROP TABLE t", "42501"),
+        ("TRUNCATE t", "42501"),
+    ] {
+        assert_eq!(query(&mut reader, statement), wanted, "{statement}");
+    }
+    assert_eq!(query(&mut owner, "REVOKE SELECT ON t FROM reader"), "REVOKE");
+    assert_eq!(query(&mut reader, "SELECT * FROM t"), "42501");
 }

@@ -1,6 +1,6 @@
 //! Settings (GUCs) of one session: typed where they are read often, transactional as in Postgres.
 
-mod definitions;
+pub(super) mod definitions;
 mod values;
 
 #[cfg(test)]
