@@ -4,7 +4,7 @@
 //! accept → startup (limits, SCRAM or trust) → Server::connect → Connection::run
 //! ```
 //!
-//! The protocol is version 3.0. Frames are decoded by our own [`frontend`] (why: see there); the SCRAM
+//! The protocol is version 3.0. Frames are decoded by our own `frontend` module (why: see there); the SCRAM
 //! exchange is pgwire's.
 
 mod backend;
