@@ -17,7 +17,7 @@ CREATE TABLE sales.orders (
     active boolean DEFAULT true,
     spent interval);
 CREATE INDEX orders_customer ON sales.orders (customer, amount DESC NULLS LAST);
-CREATE UNIQUE INDEX customers_lower ON customers (lower(note));
+CREATE UNIQUE INDEX customers_note ON customers (note);
 CREATE VIEW big_customers AS SELECT id, name FROM customers WHERE balance > 100;
 CREATE SEQUENCE counter START 5 INCREMENT 5;
 CREATE ROLE clerk LOGIN;
