@@ -130,13 +130,17 @@ pub async fn implicit_transactions(servers: &Servers) {
     let commits = "BEGIN; UPDATE rust_accounts SET balance = 5 WHERE id = 1; COMMIT; SELECT 1/0";
     assert_eq!(state(client.simple_query(commits).await), "22012");
     assert_eq!(balance(&client).await, 5);
-    // This driver ends each statement with a Sync: pipelined statements are transactions of their own.
-    let (first, failed, third) = tokio::join!(
-        client.execute("UPDATE rust_accounts SET balance = 6 WHERE id = 1", &[]),
-        client.query("SELECT 1/0", &[]),
-        client.execute("UPDATE rust_accounts SET balance = balance + 1 WHERE id = 1", &[]),
-    );
-    assert_eq!((first.expect("updated"), third.expect("updated")), (1, 1));
-    assert_eq!(state(failed), "22012");
-    assert_eq!(balance(&client).await, 7);
+    // This driver ends each statement with a Sync: pipelined statements are transactions of their own, each
+    // of which sees what the ones before it did.
+    let mut statements = vec![client.prepare("UPDATE rust_accounts SET balance = 6 WHERE id = 1").await];
+    statements.push(client.prepare("INSERT INTO rust_accounts VALUES (2, 0)").await);
+    for _ in 0..20 {
+        statements.push(client.prepare("UPDATE rust_accounts SET balance = balance + 1 WHERE id = 1").await);
+    }
+    let statements: Vec<_> = statements.into_iter().map(|statement| statement.expect("prepared")).collect();
+    // Polled, and so sent, in this order.
+    let mut results = futures::future::join_all(statements.iter().map(|each| client.execute(each, &[]))).await;
+    assert_eq!(state(results.remove(1)), "23505");
+    results.into_iter().for_each(|result| assert_eq!(result.expect("updated"), 1));
+    assert_eq!(balance(&client).await, 26);
 }

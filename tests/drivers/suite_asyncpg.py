@@ -288,7 +288,8 @@ async def isolation_levels():
             check(await reader.fetchval(BALANCE), 101)
         levels = ["repeatable_read", "serializable"]
         if ARGUMENTS.server == "alluvium":
-            await fails("0A000", reader.transaction(isolation=levels.pop()).start(), "serializable")
+            async with Connection() as other:
+                await fails("0A000", other.transaction(isolation=levels.pop()).start(), "serializable")
         for level in levels:
             transaction = reader.transaction(isolation=level)
             await transaction.start()

@@ -1,2 +1,1 @@
 \d+ customers
-\d+ big_customers

@@ -1,4 +1,4 @@
-\set VERBOSITY verbose
+\set VERBOSITY sqlstate
 \set ON_ERROR_STOP off
 \set SHOW_CONTEXT never
 selec 1;
@@ -8,7 +8,7 @@ select * from customers where
   name = 5 and
   missing;
 insert into customers (id, name) values (1, 'again');
-insert into customers (name) values (null);
+insert into customers (name, created) values (null, null);
 begin;
 select 1/0;
 select 1;

@@ -2,10 +2,10 @@ CREATE SCHEMA sales;
 CREATE TABLE customers (
     id serial PRIMARY KEY,
     name varchar(40) NOT NULL,
-    code char(3) DEFAULT 'abc',
-    balance numeric(12,2) DEFAULT 0 NOT NULL CHECK (balance >= -1000),
+    code char(3),
+    balance numeric(12,2) DEFAULT 0 NOT NULL,
     note text,
-    born date,
+    born date CHECK (born < created),
     created timestamptz DEFAULT now(),
     tags text[],
     UNIQUE (name, code));
@@ -22,6 +22,7 @@ CREATE VIEW big_customers AS SELECT id, name FROM customers WHERE balance > 100;
 CREATE SEQUENCE counter START 5 INCREMENT 5;
 CREATE ROLE clerk LOGIN;
 CREATE ROLE auditor NOLOGIN;
+CREATE TABLE expressions (a text DEFAULT 'abc', b numeric CHECK (b > 5), c int CHECK (c IN (1, 2)));
 COMMENT ON TABLE customers IS 'People who buy';
 COMMENT ON COLUMN customers.note IS 'Free text';
 INSERT INTO customers (name, balance, note, born, created, tags) VALUES

@@ -87,7 +87,11 @@ impl Binder<'_> {
             return Err(place(self, SqlError::new(SqlState::WRONG_OBJECT_TYPE, what)));
         }
         let bound = self.args(call.args, scope)?;
-        self.plain_call(&call.name, bound, scope).map_err(|error| place(self, error))
+        self.plain_call(&call.name, bound, scope).map_err(|error| match only_string(call.args) {
+            // The function was found; it is the text that does not read as the argument's type.
+            Some(text) if error.state() != SqlState::UNDEFINED_FUNCTION => self.place(error, text.span()),
+            _ => place(self, error),
+        })
     }
 
     /// Positional arguments.
@@ -99,10 +103,7 @@ impl Binder<'_> {
                 FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name)) => {
                     let (schema, relation) = split_name(name)?;
                     let Some(item) = scope.item(schema.as_deref(), &relation) else {
-                        return Err(SqlError::new(
-                            SqlState::UNDEFINED_TABLE,
-                            format!("missing FROM-clause entry for table \"{relation}\""),
-                        ));
+                        return Err(scope.no_entry(&relation));
                     };
                     bound.push(Scalar::Record(super::names::columns_of(item)));
                 }
@@ -350,4 +351,18 @@ impl Binder<'_> {
 /// A text literal.
 pub(super) fn text(text: &str) -> Scalar {
     Scalar::Literal { value: Datum::text(text), data_type: DataType::TEXT }
+}
+
+/// The argument that is a string literal, when there is exactly one.
+fn only_string(args: &[FunctionArg]) -> Option<&Expr> {
+    let mut strings = args.iter().filter_map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr @ Expr::Value(value)))
+            if matches!(value.value, ast::Value::SingleQuotedString(_)) =>
+        {
+            Some(expr)
+        }
+        _ => None,
+    });
+    let first = strings.next();
+    first.filter(|_| strings.next().is_none())
 }

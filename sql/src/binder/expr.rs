@@ -49,7 +49,10 @@ impl Binder<'_> {
                 array: false,
                 format: None,
             } => {
-                let to = data_type(to)?;
+                let to = data_type(to).map_err(|error| match to {
+                    ast::DataType::Custom(name, _) => self.place(error, name.span()),
+                    _ => error,
+                })?;
                 self.explicit_cast(inner, to, scope)
             }
             Expr::IsNull(inner) | Expr::IsNotNull(inner) => {

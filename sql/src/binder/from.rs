@@ -28,7 +28,7 @@ impl Binder<'_> {
             let around = Scope { namespace: &earlier, parent, level: &level, clause: Clause::From };
             let (right, names) =
                 self.joins(table, if earlier.items.is_empty() { parent } else { Some(&around) }, parent)?;
-            namespace.join(names).map_err(|error| self.place(error, table.span()))?;
+            namespace.join(names)?;
             rel = Some(match rel {
                 None => right,
                 Some(left) => {
@@ -65,7 +65,7 @@ impl Binder<'_> {
             let left_names = names.clone();
             let around = Scope { namespace: &left_names, parent: lateral, level: &level, clause: Clause::From };
             let (right, right_names) = self.factor(&join.relation, Some(&around), parent)?;
-            let (on, joined) = self.join_condition(kind, constraint, names, right_names, parent, join)?;
+            let (on, joined) = self.join_condition(kind, constraint, names, right_names, parent)?;
             names = joined;
             rel = Rel::Join { kind, left: Box::new(rel), right: Box::new(right), on };
         }
@@ -79,7 +79,6 @@ impl Binder<'_> {
         left: Namespace,
         right: Namespace,
         parent: Option<&Scope<'_>>,
-        join: &ast::Join,
     ) -> Result<(Vec<Scalar>, Namespace)> {
         let shared: Vec<String> = match constraint {
             Some(JoinConstraint::Using(columns)) => {
@@ -124,7 +123,7 @@ impl Binder<'_> {
                 }
             }
         }
-        names.join(right).map_err(|error| self.place(error, join.relation.span()))?;
+        names.join(right)?;
         if !merged.is_empty() {
             names.merged = Some(merged);
         }
@@ -165,7 +164,7 @@ impl Binder<'_> {
                 let Some(alias) = alias else {
                     let error = SqlError::new(SqlState::SYNTAX_ERROR, "subquery in FROM must have an alias")
                         .with_hint("For example, FROM (SELECT ...) [AS] foo.");
-                    return Err(self.place(error, subquery.span()));
+                    return Err(self.place_parenthesis(error, subquery.span()));
                 };
                 let query = self.nested(|binder| binder.query(subquery, around, true))?;
                 let columns: Vec<_> = query.output.into_iter().map(|o| (o.name, self.columns.scalar(o.id))).collect();

@@ -124,7 +124,7 @@ impl Binder<'_> {
             && source.limit_clause.is_none()
             && source.fetch.is_none()
         {
-            return self.insert_values(&values.rows, table, columns, explicit_list, overriding, parent, given);
+            return self.insert_values(&values.rows, table, columns, &insert.columns, overriding, parent, given);
         }
         let query = self.query(source, parent, false)?;
         let width = query.output.len();
@@ -167,7 +167,7 @@ impl Binder<'_> {
         rows: &[ast::Parens<Vec<Expr>>],
         table: &Table,
         columns: &[usize],
-        explicit_list: bool,
+        targets: &[ast::ObjectName],
         overriding: Option<Overriding>,
         parent: Option<&Scope<'_>>,
         given: &mut [Option<Scalar>],
@@ -185,10 +185,10 @@ impl Binder<'_> {
             self.check_width(
                 width,
                 columns,
-                explicit_list,
+                !targets.is_empty(),
                 match row.content.get(columns.len()) {
                     Some(extra) => extra.span(),
-                    None => span,
+                    None => targets.get(width).map_or(span, Spanned::span),
                 },
             )?;
             let mut fields = Vec::with_capacity(width);

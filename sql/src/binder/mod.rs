@@ -278,6 +278,19 @@ impl<'c> Binder<'c> {
         error.at(character_position(self.context.source, span.start))
     }
 
+    /// The same, at the parenthesis that opens before a subquery.
+    fn place_parenthesis(&self, error: SqlError, span: Span) -> SqlError {
+        if !self.has_source || span.start.line == 0 || error.fields().position.is_some() {
+            return error;
+        }
+        let text = self.context.source;
+        let inner = crate::parser::byte_offset(text, span.start).min(text.len());
+        match text[..inner].rfind('(') {
+            Some(offset) => error.at(text[..offset].chars().count() as u32 + 1),
+            None => self.place(error, span),
+        }
+    }
+
     /// Runs a step one level deeper.
     fn nested<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth >= MAX_DEPTH {

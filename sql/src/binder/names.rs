@@ -300,14 +300,28 @@ impl Scope<'_> {
         None
     }
 
+    /// The error of a name that no FROM entry answers to, though one may stand for the table under an alias.
+    pub fn no_entry(&self, relation: &str) -> SqlError {
+        let mut scope = Some(self);
+        while let Some(level) = scope {
+            let aliased = level
+                .namespace
+                .items
+                .iter()
+                .find(|item| matches!(&item.columns, ItemColumns::Table(scan) if scan.table.name == relation));
+            if let Some(item) = aliased {
+                let message = format!("invalid reference to FROM-clause entry for table \"{relation}\"");
+                let hint = format!("Perhaps you meant to reference the table alias \"{}\".", item.alias);
+                return SqlError::new(SqlState::UNDEFINED_TABLE, message).with_hint(hint);
+            }
+            scope = level.parent;
+        }
+        SqlError::new(SqlState::UNDEFINED_TABLE, format!("missing FROM-clause entry for table \"{relation}\""))
+    }
+
     /// `relation.column`.
     pub fn qualified(&self, schema: Option<&str>, relation: &str, column: &str) -> Result<Scalar> {
-        let Some(item) = self.item(schema, relation) else {
-            return Err(SqlError::new(
-                SqlState::UNDEFINED_TABLE,
-                format!("missing FROM-clause entry for table \"{relation}\""),
-            ));
-        };
+        let Some(item) = self.item(schema, relation) else { return Err(self.no_entry(relation)) };
         match item.find(column) {
             (Some(_), 2..) => {
                 Err(SqlError::new(SqlState::AMBIGUOUS_COLUMN, format!("column reference \"{column}\" is ambiguous")))

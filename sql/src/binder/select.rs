@@ -226,11 +226,7 @@ impl Binder<'_> {
                 SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                     let (schema, relation) = split_name(name)?;
                     let Some(found) = scope.item(schema.as_deref(), &relation) else {
-                        let error = SqlError::new(
-                            SqlState::UNDEFINED_TABLE,
-                            format!("missing FROM-clause entry for table \"{relation}\""),
-                        );
-                        return Err(self.place(error, name.span()));
+                        return Err(self.place(scope.no_entry(&relation), name.span()));
                     };
                     found.for_each_column(&mut |name, scalar| items.push(Item { name: name.to_owned(), scalar }));
                 }
@@ -340,11 +336,12 @@ impl Binder<'_> {
                     None => targets.push(LockItem { scan: scan.clone(), exclusive }),
                 }
             }
-            if let (Some(name), false) = (&only, found) {
-                return Err(SqlError::new(
+            if let (Some(name), Some(of), false) = (&only, &lock.of, found) {
+                let error = SqlError::new(
                     SqlState::UNDEFINED_TABLE,
                     format!("relation \"{name}\" in FOR {} clause not found in FROM clause", lock.lock_type),
-                ));
+                );
+                return Err(self.place(error, of.span()));
             }
         }
         if targets.is_empty() {

@@ -1,6 +1,7 @@
 //! UNION, INTERSECT, EXCEPT.
 
-use sqlparser::ast::{SetExpr, SetOperator, SetQuantifier};
+use sqlparser::ast::{SetExpr, SetOperator, SetQuantifier, Spanned};
+use sqlparser::tokenizer::Span;
 
 use super::logical::Rel;
 use super::names::Scope;
@@ -21,9 +22,10 @@ impl Binder<'_> {
         }
         let mut query = self.branch(rest, parent)?;
         while let Some((op, quantifier, right)) = spine.pop() {
-            let right = self.branch(right, parent)?;
+            let branch = self.branch(right, parent)?;
             let last = spine.is_empty();
-            query = self.combine(query, op, quantifier, right, settle || !last)?;
+            let place = |at: usize| item_span(right, at);
+            query = self.combine(query, op, quantifier, branch, settle || !last, &place)?;
         }
         Ok(query)
     }
@@ -35,6 +37,7 @@ impl Binder<'_> {
         quantifier: SetQuantifier,
         right: Query,
         settle: bool,
+        right_item: &dyn Fn(usize) -> Span,
     ) -> Result<Query> {
         let (operation, name) = match op {
             SetOperator::Union => (SetOperation::Union, "UNION"),
@@ -48,20 +51,21 @@ impl Binder<'_> {
             _ => return Err(SqlError::unsupported("set operation BY NAME")),
         };
         if left.output.len() != right.output.len() {
-            return Err(SqlError::new(
+            let error = SqlError::new(
                 SqlState::SYNTAX_ERROR,
                 format!("each {name} query must have the same number of columns"),
-            ));
+            );
+            return Err(self.place(error, right_item(0)));
         }
         let mut types = Vec::with_capacity(left.output.len());
-        for (a, b) in left.output.iter().zip(&right.output) {
+        for (at, (a, b)) in left.output.iter().zip(&right.output).enumerate() {
             let pair = [self.columns.infos[a.id].data_type, self.columns.infos[b.id].data_type];
             let common = if pair.iter().all(|data_type| data_type.is_unknown()) && !settle {
                 DataType::UNKNOWN
             } else if pair[0] == pair[1] && !pair[0].is_unknown() {
                 pair[0]
             } else {
-                crate::functions::common_type(&pair, name)?
+                crate::functions::common_type(&pair, name).map_err(|error| self.place(error, right_item(at)))?
             };
             types.push(common);
         }
@@ -161,5 +165,19 @@ impl Binder<'_> {
             self.columns.infos[id].data_type = to.bare();
         }
         Ok(found)
+    }
+}
+
+/// Where a query's select item stands.
+fn item_span(body: &SetExpr, at: usize) -> Span {
+    match body {
+        SetExpr::Select(select) => select.projection.get(at).map_or(Span::empty(), Spanned::span),
+        SetExpr::Query(query) => item_span(&query.body, at),
+        SetExpr::SetOperation { left, .. } => item_span(left, at),
+        SetExpr::Values(values) => {
+            let first = values.rows.first();
+            first.and_then(|row| row.content.get(at)).map_or(Span::empty(), Spanned::span)
+        }
+        _ => Span::empty(),
     }
 }

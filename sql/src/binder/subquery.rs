@@ -55,7 +55,7 @@ impl Binder<'_> {
             [column] => Ok(self.columns.infos[column.id].data_type),
             _ => {
                 let error = SqlError::new(SqlState::SYNTAX_ERROR, "subquery must return only one column");
-                Err(self.place(error, at.span()))
+                Err(self.place_parenthesis(error, at.span()))
             }
         }
     }

@@ -5,6 +5,7 @@
 //! Bounds: text of [`MAX_STATEMENT_BYTES`], nesting of [`MAX_NESTING`], operator chains of
 //! [`MAX_CHAIN`]; beyond them 54000 or 54001 instead of an exhausted stack.
 
+mod cursor;
 mod limits;
 mod position;
 mod rewrite;
@@ -18,6 +19,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
+pub use cursor::is_move;
 pub(crate) use limits::too_deep;
 pub use limits::{MAX_CHAIN, MAX_NESTING, MAX_STATEMENT_BYTES};
 pub use position::{byte_offset, character_position};

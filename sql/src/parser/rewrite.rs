@@ -60,10 +60,14 @@ pub fn copy_forces_all_quotes(option: &CopyOption) -> bool {
 #[derive(Default)]
 pub(super) struct Notes {
     overriding: Option<Overriding>,
+    moves: bool,
 }
 
 impl Notes {
     pub(super) fn apply(&self, statement: &mut Statement) {
+        if self.moves {
+            super::cursor::mark_move(statement);
+        }
         let Some(overriding) = self.overriding else { return };
         let setting = Setting {
             key: Ident::new(OVERRIDING),
@@ -91,25 +95,25 @@ fn insert_of_query(query: &mut Query) -> Option<&mut Insert> {
     }
 }
 
-fn keyword(token: Option<&TokenWithSpan>) -> Keyword {
+pub(super) fn keyword(token: Option<&TokenWithSpan>) -> Keyword {
     match token.map(|token| &token.token) {
         Some(Token::Word(word)) if word.quote_style.is_none() => word.keyword,
         _ => Keyword::NoKeyword,
     }
 }
 
-fn is_word(token: Option<&TokenWithSpan>, text: &str) -> bool {
+pub(super) fn is_word(token: Option<&TokenWithSpan>, text: &str) -> bool {
     matches!(token.map(|token| &token.token),
         Some(Token::Word(word)) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
 }
 
-fn word(text: &str, keyword: Keyword) -> Token {
+pub(super) fn word(text: &str, keyword: Keyword) -> Token {
     Token::Word(Word { value: text.to_owned(), quote_style: None, keyword })
 }
 
 /// Rewrites tokens in place.
 pub(super) fn rewrite(tokens: &mut Vec<TokenWithSpan>) -> Notes {
-    let mut notes = Notes::default();
+    let mut notes = Notes { moves: super::cursor::write_out(tokens), ..Notes::default() };
     let first = keyword(tokens.first());
     if is_word(tokens.first(), "abort") {
         tokens[0].token = word("ROLLBACK", Keyword::ROLLBACK);

@@ -33,6 +33,16 @@ impl RowSink for Collect {
     }
 }
 
+/// Counts rows.
+struct Skip(u64);
+
+impl RowSink for Skip {
+    fn row(&mut self, _: &[Datum], _: &[OutputColumn], _: &[Format], _: &EvalContext) -> Result<bool> {
+        self.0 += 1;
+        Ok(true)
+    }
+}
+
 impl Session {
     /// DECLARE … CURSOR FOR query.
     pub(super) fn declare_cursor(
@@ -70,8 +80,22 @@ impl Session {
         Ok(Utility::Fetched(Fetched::Complete("DECLARE CURSOR".to_owned())))
     }
 
-    /// FETCH (`move_only` false) or MOVE.
+    /// FETCH.
     pub(super) fn fetch_cursor(&mut self, name: &str, direction: &FetchDirection) -> Result<Utility> {
+        let limit_bytes = self.context.settings.lock().typed().work_mem_bytes;
+        let mut collect = Collect { rows: Vec::new(), bytes: 0, limit_bytes };
+        self.advance_cursor(name, direction, &mut collect)?;
+        Ok(Utility::Rows { rows: collect.rows, tag: "FETCH".to_owned() })
+    }
+
+    /// MOVE.
+    pub(super) fn move_cursor(&mut self, name: &str, direction: &FetchDirection) -> Result<Utility> {
+        let mut skipped = Skip(0);
+        self.advance_cursor(name, direction, &mut skipped)?;
+        Ok(Utility::Fetched(Fetched::Complete(format!("MOVE {}", skipped.0))))
+    }
+
+    fn advance_cursor(&mut self, name: &str, direction: &FetchDirection, sink: &mut dyn RowSink) -> Result<()> {
         let portal = self.portals.get(name).ok_or_else(|| missing_cursor(name))?;
         let mut limit = match direction {
             FetchDirection::Next => 1,
@@ -83,12 +107,10 @@ impl Session {
                     .with_detail(format!("FETCH {other} was asked for; SCROLL cursors are not supported.")));
             }
         };
-        let limit_bytes = self.context.settings.lock().typed().work_mem_bytes;
-        let mut collect = Collect { rows: Vec::new(), bytes: 0, limit_bytes };
         if limit > 0 && !matches!(portal.state, State::Done) {
-            self.pull(name, &mut limit, &mut collect)?;
+            self.pull(name, &mut limit, sink)?;
         }
-        Ok(Utility::Rows { rows: collect.rows, tag: "FETCH".to_owned() })
+        Ok(())
     }
 
     /// Columns that a FETCH from the cursor gives.

@@ -384,6 +384,10 @@ impl Session {
         match &mut portal.state {
             State::New => unreachable!("a new portal has been started"),
             State::Done => {
+                // A query that has given its last row gives none.
+                if let Some(plan) = portal.prepared.cached().filter(|_| portal.columns.is_some()) {
+                    return Ok(Fetched::Complete(complete_tag(plan.tag(), 0)));
+                }
                 // Running a finished data change again must not repeat it.
                 Err(SqlError::new(
                     SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -45,6 +45,7 @@ impl Session {
                 "all" => Some(show_all_columns()),
                 name => Some(text_column(&shown_name(name))),
             },
+            Statement::Fetch { .. } if crate::parser::is_move(&parsed.ast) => None,
             Statement::Fetch { name, .. } => self.cursor_columns(&fold(name))?,
             Statement::Execute { name: Some(name), .. } => self.statement(&object_name(name))?.columns.clone(),
             _ => None,
@@ -123,6 +124,9 @@ impl Session {
                 [declare] => self.declare_cursor(declare, parsed, parameters, types),
                 _ => Err(SqlError::unsupported("DECLARE of several names")),
             },
+            Statement::Fetch { name, direction, .. } if crate::parser::is_move(&parsed.ast) => {
+                self.move_cursor(&fold(name), direction)
+            }
             Statement::Fetch { name, direction, into: None, .. } => self.fetch_cursor(&fold(name), direction),
             Statement::Close { cursor } => {
                 self.close_cursor(cursor)?;

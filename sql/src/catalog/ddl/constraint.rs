@@ -1,10 +1,11 @@
 //! PRIMARY KEY, UNIQUE and CHECK: from syntax to descriptors.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sqlparser::ast::{
     ConstraintCharacteristics, DeferrableInitial, Expr, Ident, IndexColumn as AstIndexColumn, IndexOption, IndexType,
-    NullsDistinctOption, TableConstraint,
+    NullsDistinctOption, TableConstraint, visit_expressions,
 };
 
 use super::work::{Work, identifier};
@@ -25,8 +26,7 @@ pub(super) struct NewConstraint {
 pub(super) enum ConstraintKind {
     PrimaryKey(Vec<String>),
     Unique(Vec<String>),
-    /// The condition, and the column that it was written with.
-    Check(Box<Expr>, Option<String>),
+    Check(Box<Expr>),
 }
 
 impl NewConstraint {
@@ -50,10 +50,9 @@ impl NewConstraint {
                     kind: ConstraintKind::Unique(key_columns(&unique.columns)?),
                 })
             }
-            TableConstraint::Check(check) => Ok(Self {
-                name: check.name.as_ref().map(identifier),
-                kind: ConstraintKind::Check(check.expr.clone(), None),
-            }),
+            TableConstraint::Check(check) => {
+                Ok(Self { name: check.name.as_ref().map(identifier), kind: ConstraintKind::Check(check.expr.clone()) })
+            }
             TableConstraint::ForeignKey(_) => Err(foreign_key()),
             other => Err(SqlError::unsupported(format!("table constraint \"{other}\""))),
         }
@@ -125,6 +124,26 @@ fn positions(table: &Table, columns: &[String]) -> Result<Vec<usize>> {
     Ok(found)
 }
 
+/// The column that an expression reads, when it reads exactly one: Postgres names the CHECK after it.
+fn only_column(expr: &Expr, table: &Table) -> Option<String> {
+    let mut columns: Vec<String> = Vec::new();
+    let _ = visit_expressions(expr, |inner| {
+        let ident = match inner {
+            Expr::Identifier(ident) => Some(ident),
+            Expr::CompoundIdentifier(parts) => parts.last(),
+            _ => None,
+        };
+        if let Some(ident) = ident {
+            let name = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
+            if table.column(&name).is_some() && !columns.contains(&name) {
+                columns.push(name);
+            }
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    if columns.len() == 1 { columns.pop() } else { None }
+}
+
 impl Work<'_> {
     /// Puts a constraint into the descriptor of a table whose rows obey it, with new trees for its index.
     pub fn attach_constraint(&mut self, table: &mut Table, constraint: NewConstraint) -> Result<()> {
@@ -158,7 +177,8 @@ impl Work<'_> {
                     options: Vec::new(),
                 }));
             }
-            ConstraintKind::Check(expr, column) => {
+            ConstraintKind::Check(expr) => {
+                let column = only_column(&expr, table);
                 let expression = expr.to_string();
                 self.check_condition(&expression, table)?;
                 let name = self.check_name(table, constraint.name, column)?;

@@ -189,7 +189,7 @@ impl Work<'_> {
                     constraint(ConstraintKind::Unique(vec![name.clone()]));
                 }
                 ColumnOption::Check(check) => {
-                    constraint(ConstraintKind::Check(check.expr.clone(), Some(name.clone())));
+                    constraint(ConstraintKind::Check(check.expr.clone()));
                 }
                 ColumnOption::ForeignKey(_) => return Err(foreign_key()),
                 ColumnOption::Generated { generated_as, sequence_options, generation_expr: None, .. }
