@@ -18,7 +18,7 @@ fn columns_and_constraints() {
     );
     describes(
         "create table t(id bigint generated always as identity (start with 10), c char(3) check (c > 'a'), check (c <> 'b'))",
-        "id bigint not null always; c character(3); t_c_check check(c > 'a'); t_check check(c <> 'b')",
+        "id bigint not null always; c character(3); t_c_check check(c > 'a'); t_c_check1 check(c <> 'b')",
     );
     describes(
         "create table t(a int constraint positive check (a > 0), constraint k primary key (a)) with (fillfactor=70)",
