@@ -8,13 +8,13 @@ use super::portal::State;
 use super::prepared::fold;
 use super::utility::Utility;
 use super::{Fetched, Prepared, Session};
-use crate::catalog::{Relation, Table};
+use crate::catalog::{Privilege, Relation, Table};
 use crate::copy::{CopyFormat, CopyIn, CopyOptions, CopyOut, CopyTarget};
 use crate::error::{Result, SqlError, SqlState};
 use crate::functions::EvalContext;
 use crate::parser::ParsedStatement;
 use crate::plan::Node;
-use crate::store::StatementOutcome;
+use crate::store::{Direction, KeyRange, StatementOutcome, TableLockMode, WaitPolicy};
 use crate::types::Row;
 
 /// A COPY that is going on.
@@ -67,6 +67,7 @@ impl Session {
         };
         let transaction = self.transaction()?;
         let table = self.copied_table(table_name)?;
+        let table = if self.give_new_trees(&table)? { self.copied_table(table_name)? } else { table };
         let positions = column_positions(&table, columns)?;
         // What an INSERT of one row of parameters would do with defaults, coercions and checks, COPY does.
         let names: Vec<String> = positions.iter().map(|position| quoted(&table.columns[*position].name)).collect();
@@ -88,6 +89,33 @@ impl Session {
         let columns = copy.columns();
         self.copy_in = Some(CopyInProgress::In(Box::new(copy)));
         Ok(columns)
+    }
+
+    /// An empty table that nobody else uses is given new trees, as TRUNCATE does: trees of this transaction
+    /// are loaded in bulk, without holding all rows in memory until the commit. Whether it was done; when not,
+    /// the rows go the way of INSERT.
+    fn give_new_trees(&mut self, table: &Table) -> Result<bool> {
+        let transaction = self.transaction()?;
+        let catalog = self.context.catalog()?;
+        if transaction.is_own_tree(table.tree)
+            || transaction.options().read_only
+            || !catalog.has_privilege(self.context.role, table.oid, Privilege::Truncate)
+            || !transaction.lock_table(u64::from(table.oid), TableLockMode::AccessExclusive, WaitPolicy::Skip)?
+            || !Arc::ptr_eq(&catalog, &self.context.catalog()?)
+        {
+            return Ok(false);
+        }
+        transaction.begin_statement_at_newest()?;
+        let empty = transaction.scan(table.tree, KeyRange::ALL, Direction::Forward).and_then(|mut rows| rows.advance());
+        transaction.end_statement(StatementOutcome::Keep);
+        if empty? {
+            return Ok(false);
+        }
+        let schema = catalog.schema_name(table.schema).unwrap_or("public");
+        for statement in self.parse_script(&format!("TRUNCATE {}.{}", quoted(schema), quoted(&table.name)))? {
+            self.run_ddl(&statement.ast)?;
+        }
+        Ok(true)
     }
 
     fn start_copy_out(&mut self, source: &CopySource, options: CopyOptions) -> Result<usize> {

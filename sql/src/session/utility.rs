@@ -160,7 +160,7 @@ impl Session {
     }
 
     #[expect(clippy::disallowed_methods, reason = "salts of passwords must not repeat, also not in tests")]
-    fn run_ddl(&mut self, statement: &Statement) -> Result<String> {
+    pub(super) fn run_ddl(&mut self, statement: &Statement) -> Result<String> {
         self.heavy = true;
         self.park_portals("")?;
         let transaction = self.transaction()?;
