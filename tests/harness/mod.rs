@@ -37,6 +37,8 @@ impl Program {
     /// The same, with more arguments.
     pub fn start_with(data_dir: &Path, arguments: &[&str]) -> Program {
         let begun = Instant::now();
+        // Small, so that tests meet eviction; large loads ask for more.
+        let memory = std::env::var("ALLUVIUM_TEST_MEMORY").unwrap_or_else(|_| "256MiB".to_owned());
         let mut child = Command::new(binary())
             .args([
                 "dev",
@@ -45,7 +47,7 @@ impl Program {
                 "--admin-listen",
                 "127.0.0.1:0",
                 "--memory",
-                "256MiB",
+                &memory,
                 "--data-dir",
             ])
             .arg(data_dir)
