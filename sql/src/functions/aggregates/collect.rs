@@ -83,7 +83,7 @@ impl AggregateState for Elements {
             return Ok(Datum::Null);
         }
         let elements = std::mem::take(&mut self.elements);
-        let element = elements.iter().find_map(representation).unwrap_or(DataType::TEXT);
+        let element = elements.iter().find(|value| !value.is_null()).map_or(DataType::TEXT, Datum::natural_type);
         let length = u32::try_from(elements.len()).map_err(|_| too_long())?;
         Ok(Datum::Array(Arc::new(Array { element, dimensions: vec![(length, 1)], elements })))
     }
@@ -123,35 +123,6 @@ impl AggregateState for Arrays {
         let elements = self.arrays.drain(..).flat_map(|array| array.elements.clone()).collect();
         Ok(Datum::Array(Arc::new(Array { element: first.element, dimensions, elements })))
     }
-}
-
-/// The type that a value's representation belongs to.
-fn representation(value: &Datum) -> Option<DataType> {
-    Some(match value {
-        Datum::Null => return None,
-        Datum::Bool(_) => DataType::BOOL,
-        Datum::Int2(_) => DataType::INT2,
-        Datum::Int4(_) => DataType::INT4,
-        Datum::Int8(_) => DataType::INT8,
-        Datum::Float4(_) => DataType::FLOAT4,
-        Datum::Float8(_) => DataType::FLOAT8,
-        Datum::Numeric(_) => DataType::NUMERIC,
-        Datum::Text(_) => DataType::TEXT,
-        Datum::Bpchar(_) => DataType::BPCHAR,
-        Datum::Bytea(_) => DataType::BYTEA,
-        Datum::Date(_) => DataType::DATE,
-        Datum::Time(_) => DataType::TIME,
-        Datum::Timestamp(_) => DataType::TIMESTAMP,
-        Datum::Timestamptz(_) => DataType::TIMESTAMPTZ,
-        Datum::Interval(_) => DataType::INTERVAL,
-        Datum::Uuid(_) => DataType::UUID,
-        Datum::Json(_) => DataType::JSON,
-        Datum::Jsonb(_) => DataType::JSONB,
-        Datum::Oid(_) => DataType::OID,
-        Datum::PgLsn(_) => DataType::PG_LSN,
-        Datum::Array(array) => return Some(array.element),
-        Datum::Record(_) => DataType::RECORD,
-    })
 }
 
 const ELEMENT: DataType = DataType::new(BaseType::AnyElement);
