@@ -1,12 +1,9 @@
 //! `/metrics` (Prometheus text format) and `/healthz` on a loopback port.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use sql::store::Store;
 use tokio::net::TcpListener;
 
 /// Installs the process's metrics recorder. Call once, before any tier registers a metric.
@@ -18,8 +15,12 @@ pub fn install_metrics() -> Result<PrometheusHandle, String> {
         .map_err(|error| format!("cannot install the metrics recorder: {error}"))
 }
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, metrics: PrometheusHandle, store: Arc<dyn Store>) {
+/// Serves until the process ends. `/healthz` answers what `health` gives.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: PrometheusHandle,
+    health: impl Fn() -> String + Clone + Send + Sync + 'static,
+) {
     let upkeep = metrics.clone();
     tokio::spawn(async move {
         let mut interval = tokio::time::interval(std::time::Duration::from_secs(5));
@@ -30,7 +31,7 @@ pub async fn serve(listener: TcpListener, metrics: PrometheusHandle, store: Arc<
     });
     let router = Router::new()
         .route("/metrics", get(move || std::future::ready(metrics.render())))
-        .route("/healthz", get(move || std::future::ready((StatusCode::OK, format!("ok {}\n", store.durable_lsn())))));
+        .route("/healthz", get(move || std::future::ready((StatusCode::OK, health()))));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the metrics port has stopped serving");
     }

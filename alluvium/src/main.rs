@@ -1,10 +1,15 @@
 //! The one binary. Each subcommand wires the crates together; there is no logic here.
 
 mod admin;
+mod cluster;
+mod compute;
 mod dev;
 mod directory;
 #[cfg(test)]
 mod documentation_tests;
+mod front;
+mod pageserver;
+mod shell;
 mod size;
 
 use std::process::ExitCode;
@@ -23,6 +28,10 @@ struct Arguments {
 enum Command {
     /// Runs every tier in one process on a local directory: connect with any Postgres client.
     Dev(dev::DevArguments),
+    /// Serves pages: replays the log into layers on an object store.
+    Pageserver(pageserver::PageServerArguments),
+    /// Runs the primary of a branch: connect with any Postgres client.
+    Compute(compute::ComputeArguments),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +41,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
     let result = match arguments.command {
         Command::Dev(arguments) => dev::run(arguments),
+        Command::Pageserver(arguments) => pageserver::run(arguments),
+        Command::Compute(arguments) => compute::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

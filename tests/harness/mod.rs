@@ -4,6 +4,7 @@
 
 pub mod pgbench;
 pub mod postgres;
+pub mod tier;
 pub mod tools;
 
 use std::io::{BufRead, BufReader, Read};
@@ -138,7 +139,7 @@ impl Drop for Program {
 }
 
 /// The program under test: this build's, or the one that `ALLUVIUM_BINARY` names (a release build, say).
-fn binary() -> String {
+pub fn binary() -> String {
     std::env::var("ALLUVIUM_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_alluvium").to_owned())
 }
 

@@ -1,0 +1,89 @@
+//! `alluvium compute`: the primary of a branch, with the log service and page servers elsewhere.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use compute::{Compute, ComputeConfig};
+use pageserver::client::PageClient;
+use pageserver::grpc::GrpcPageClient;
+use sql::store::Store;
+
+use crate::cluster::connect_log;
+use crate::directory::DataDirectory;
+use crate::front::{Front, FrontArguments};
+use crate::{admin, shell, size};
+
+/// Settings of `alluvium compute`.
+#[derive(Args)]
+pub struct ComputeArguments {
+    #[command(flatten)]
+    front: FrontArguments,
+
+    /// Address for /metrics and /healthz. Keep it on loopback: it has no authentication.
+    #[arg(long, env = "ALLUVIUM_ADMIN_LISTEN", default_value = "127.0.0.1:8432")]
+    admin_listen: SocketAddr,
+
+    /// The log service: host:port.
+    #[arg(long, env = "ALLUVIUM_LOG_SERVICE", required = true, value_delimiter = ',')]
+    log: Vec<String>,
+
+    /// The page server: host:port.
+    #[arg(long, env = "ALLUVIUM_PAGES")]
+    pages: String,
+
+    /// Where sorts and hashes go that do not fit into memory. Emptied at start; holds nothing that lasts.
+    #[arg(long, env = "ALLUVIUM_TEMP_DIR", default_value = "alluvium-tmp")]
+    temp_dir: PathBuf,
+
+    /// Memory for caches, such as 512MiB or 4GiB.
+    #[arg(long, env = "ALLUVIUM_MEMORY", default_value = "1GiB", value_parser = size::parse)]
+    memory: u64,
+}
+
+/// Less than this leaves no room for the pages that one transaction touches.
+const LEAST_MEMORY_BYTES: u64 = 64 << 20;
+/// A batch of pages that gets no answer for this long counts as unanswered. Longer than a page server waits for the log.
+const PAGES_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Runs until Ctrl-C or SIGTERM.
+pub fn run(arguments: ComputeArguments) -> Result<(), String> {
+    shell::check_memory(arguments.memory, LEAST_MEMORY_BYTES)?;
+    arguments.front.check()?;
+    // Sessions, and statements that block, share the workers; statements that block hand theirs on.
+    shell::run(arguments.front.blocking_threads(), serve(arguments))
+}
+
+async fn serve(arguments: ComputeArguments) -> Result<(), String> {
+    let metrics = admin::install_metrics()?;
+    let listener = shell::bind(arguments.front.listen, "--listen").await?;
+    let admin_listener = shell::bind(arguments.admin_listen, "--admin-listen").await?;
+    let (address, admin_address) = (shell::local_address(&listener)?, shell::local_address(&admin_listener)?);
+    let directory = DataDirectory::open(&arguments.temp_dir)?;
+    let log = connect_log(&arguments.log)?;
+    let channel = shell::endpoint(&arguments.pages, "--pages")?.connect_lazy();
+    let pages: Arc<dyn PageClient> = Arc::new(GrpcPageClient::new(channel, PAGES_TIMEOUT));
+    // Some of it is headroom for sessions.
+    let memory = usize::try_from(arguments.memory / 4 * 3).map_err(|_| "--memory is too large".to_owned())?;
+    let compute = Compute::start(ComputeConfig::new(shell::MAIN_BRANCH, memory), log, pages)
+        .await
+        .map_err(|error| format!("cannot start the compute: {error}"))?;
+    let store: Arc<dyn Store> = compute.clone();
+    let front = Front::start(&arguments.front, listener, store.clone(), directory.sub("spilled")?)?;
+    tokio::spawn(admin::serve(admin_listener, metrics, move || format!("ok {}\n", store.durable_lsn())));
+    println!();
+    println!("  Alluvium compute {} is ready.", env!("CARGO_PKG_VERSION"));
+    println!();
+    println!("    psql   postgresql://postgres@{address}/postgres");
+    println!("    health http://{admin_address}/healthz");
+    println!();
+
+    let reason = shell::signal().await?;
+    tracing::info!("{reason}: stopping");
+    front.stop().await?;
+    compute.shutdown().await.map_err(|error| format!("the last commits may not be durable: {error}"))?;
+    tracing::info!("stopped");
+    Ok(())
+}

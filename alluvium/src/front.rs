@@ -1,0 +1,77 @@
+//! The Postgres front end of a compute: the catalog opened, clients served until told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use compute::wire::{Authentication, WireConfig};
+use sql::session::Server;
+use sql::store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::shell;
+
+/// Options of whatever serves Postgres clients.
+#[derive(Args)]
+pub struct FrontArguments {
+    /// Address for Postgres clients. Clients on loopback need no password; others need SCRAM-SHA-256.
+    #[arg(long, env = "ALLUVIUM_LISTEN", default_value = "127.0.0.1:5432")]
+    pub listen: SocketAddr,
+
+    /// Connections at once.
+    #[arg(long, env = "ALLUVIUM_MAX_CONNECTIONS", default_value_t = 500)]
+    pub max_connections: usize,
+
+    /// Ask every client for a password, also on loopback.
+    #[arg(long)]
+    pub require_password: bool,
+}
+
+impl FrontArguments {
+    /// Refuses what cannot work.
+    pub fn check(&self) -> Result<(), String> {
+        if self.max_connections < 10 {
+            return Err("--max-connections must be at least 10".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Threads that may block at a time: one for each connection, and the engine's own.
+    pub fn blocking_threads(&self) -> usize {
+        self.max_connections + 64
+    }
+}
+
+/// A front end that serves clients.
+pub struct Front {
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl Front {
+    /// Opens the catalog and serves. Sorts and hashes spill into `temporary`, which is emptied.
+    pub fn start(
+        arguments: &FrontArguments,
+        listener: TcpListener,
+        store: Arc<dyn Store>,
+        temporary: PathBuf,
+    ) -> Result<Front, String> {
+        let server = tokio::task::block_in_place(|| Server::open(store, temporary, Arc::new(shell::clock)))
+            .map_err(|error| format!("cannot open the catalog: {error}"))?;
+        let (stop, stopped) = watch::channel(false);
+        let authentication =
+            if arguments.require_password { Authentication::ScramSha256 } else { Authentication::TrustLoopback };
+        let wire = WireConfig { max_connections: arguments.max_connections, authentication, ..WireConfig::default() };
+        Ok(Front { stop, serving: tokio::spawn(compute::wire::serve(listener, Arc::new(server), wire, stopped)) })
+    }
+
+    /// Ends all sessions.
+    pub async fn stop(self) -> Result<(), String> {
+        // Nobody receives any more only when serving has ended by itself.
+        let _ = self.stop.send(true);
+        self.serving.await.map_err(|error| format!("the front end ended abnormally: {error}"))
+    }
+}

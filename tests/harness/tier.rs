@@ -1,0 +1,114 @@
+//! Tiers as processes of their own, and a log service in the test's process for them to talk to.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use logstore::grpc::LogServer;
+use logstore::{LogStore, LogStoreConfig};
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// How long a start may take before the test gives up.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A running `alluvium <tier>`; killed when dropped.
+pub struct Tier {
+    child: Child,
+    /// What its banner told: `pages`, `psql`, `health` and so on.
+    told: HashMap<String, String>,
+}
+
+impl Tier {
+    /// Starts a subcommand and waits until its banner has told where its health can be asked for.
+    pub fn start(arguments: &[&str]) -> Tier {
+        let begun = Instant::now();
+        let mut child = Command::new(super::binary())
+            .args(arguments)
+            .env("ALLUVIUM_LOG", std::env::var("ALLUVIUM_LOG").unwrap_or_else(|_| "warn".to_owned()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the program starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut told = HashMap::new();
+        while !told.contains_key("health") {
+            let Some(line) = lines.next() else {
+                panic!("{arguments:?} ended before it was ready: {:?}", child.wait());
+            };
+            let line = line.expect("the banner is text");
+            let mut words = line.split_whitespace();
+            if let (Some(name), Some(value), None) = (words.next(), words.next(), words.next()) {
+                told.insert(name.to_owned(), value.to_owned());
+            }
+            assert!(begun.elapsed() < START_LIMIT, "no banner of {arguments:?} in {START_LIMIT:?}");
+        }
+        // Keeps the pipe open: the program must not fail when it prints.
+        std::thread::spawn(move || lines.for_each(drop));
+        Tier { child, told }
+    }
+
+    /// An address that the banner told.
+    pub fn address(&self, name: &str) -> SocketAddr {
+        let told = &self.told[name];
+        let address = told.trim_start_matches("http://").trim_start_matches("postgresql://postgres@");
+        let address = address.split('/').next().expect("split gives one part");
+        address.parse().unwrap_or_else(|_| panic!("{name} told {told:?}"))
+    }
+
+    /// Process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the process is ours");
+        self.child.wait().expect("the process is ours");
+    }
+
+    /// SIGTERM; asserts a clean end.
+    pub fn stop(mut self) {
+        // SAFETY: sends a signal to a process that this value owns and has not waited for.
+        let sent = unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+        assert_eq!(sent, 0, "SIGTERM is delivered");
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the process is ours") {
+                assert!(status.success(), "ended with {status}");
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "did not stop in 20 s");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Tier {
+    fn drop(&mut self) {
+        // A test that panicked must not leave a server behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A log service of one node in the test's own process, reached over the network like any other.
+pub struct TestLog {
+    pub store: LogStore,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl TestLog {
+    pub async fn start(directory: &Path) -> TestLog {
+        let store = LogStore::open(LogStoreConfig::new(directory)).expect("the log opens");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let service = LogServer::service(store.client(), store.metadata());
+        let serving = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(async move { serving.serve_with_incoming(TcpListenerStream::new(listener)).await });
+        TestLog { store, address }
+    }
+}
