@@ -146,6 +146,37 @@ fn types(session: &mut Session, page: &mut String) {
     }
 }
 
+/// Whether a refusal names the command: its message is the name and "is not supported".
+fn is_refusal(error: &SqlError) -> bool {
+    error.state().0 == "0A000" && error.message().ends_with("is not supported")
+}
+
+#[test]
+fn every_command_of_postgres_runs_or_is_refused_by_name() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let mut session = connect(temporary.path());
+    let mut setup = true;
+    let mut failures = String::new();
+    for line in include_str!("support/commands.sql").lines() {
+        if let Some(comment) = line.strip_prefix("--") {
+            setup = comment == " setup" || (setup && comment != " commands");
+            continue;
+        }
+        let (name, text) = if setup { ("", line) } else { line.split_once(": ").expect("a name and an example") };
+        // Only examples that begin with BEGIN are several statements.
+        let several = text.starts_with("BEGIN;") || text.starts_with("PREPARE q ");
+        let statements: Vec<String> =
+            if several { text.split("; ").map(str::to_owned).collect() } else { vec![text.to_owned()] };
+        match run(&mut session, &statements) {
+            Err(error) if setup || !is_refusal(&error) => {
+                let _ = writeln!(failures, "{name}: {text}\n    {}: {}", error.state().0, error.message());
+            }
+            _ => {}
+        }
+    }
+    assert!(failures.is_empty(), "neither done nor refused:\n{failures}");
+}
+
 #[test]
 fn the_page_tells_what_runs() {
     let temporary = tempfile::tempdir().expect("a temporary directory");

@@ -33,6 +33,15 @@ impl Catalog {
         })
     }
 
+    /// Whether a table has a constraint of this name.
+    pub fn constraint_named(&self, name: &str) -> bool {
+        self.tables().any(|table| {
+            table.primary_key.as_ref().is_some_and(|key| key.name == name)
+                || table.indexes.iter().any(|index| index.constraint && index.name == name)
+                || table.checks.iter().any(|check| check.name == name)
+        })
+    }
+
     /// `CREATE INDEX …`
     pub fn index_definition(&self, index: &TableIndex) -> String {
         let table = &index.table;

@@ -5,6 +5,7 @@
 //! Bounds: text of [`MAX_STATEMENT_BYTES`], nesting of [`MAX_NESTING`], operator chains of
 //! [`MAX_CHAIN`]; beyond them 54000 or 54001 instead of an exhausted stack.
 
+mod commands;
 mod cursor;
 mod limits;
 mod position;
@@ -19,11 +20,12 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
+pub use commands::{Command, command};
 pub use cursor::is_move;
 pub(crate) use limits::too_deep;
 pub use limits::{MAX_CHAIN, MAX_NESTING, MAX_STATEMENT_BYTES};
 pub use position::{byte_offset, character_position};
-pub use rewrite::{Overriding, analyze_of_vacuum, copy_forces_all_quotes, overriding, vacuum_analyzes};
+pub use rewrite::{Overriding, analyze_of_vacuum, copy_forces_all_quotes, is_unlogged, overriding, vacuum_analyzes};
 
 use crate::error::{Result, SqlError, SqlState};
 
@@ -105,6 +107,9 @@ fn parse_tokens(mut tokens: Vec<TokenWithSpan>, text: &str) -> Result<Statement>
     if let Some(statement) = rewrite::whole_statement(&tokens)? {
         return Ok(statement);
     }
+    if let Some(statement) = commands::carrier(&tokens)? {
+        return Ok(statement);
+    }
     if let (Some(first), Some(last)) = (tokens.first(), tokens.last()) {
         let own = &text[byte_offset(text, first.span.start)..byte_offset(text, last.span.end)];
         if let Some(statement) = crate::catalog::ddl::syntax::carrier(own) {
@@ -116,15 +121,20 @@ fn parse_tokens(mut tokens: Vec<TokenWithSpan>, text: &str) -> Result<Statement>
     let mut parser =
         Parser::new(&dialect).with_recursion_limit(limits::PARSER_DEPTH).with_tokens_with_locations(tokens);
     let parsed = parser.parse_statement();
-    let mut statement = match parsed {
-        Ok(statement) => {
-            expect_end(&parser, text)?;
-            statement
+    let end = expect_end(&parser, text);
+    let tokens = parser.into_tokens();
+    let failed = match (parsed, end) {
+        (Ok(mut statement), Ok(())) => {
+            notes.apply(&mut statement);
+            return rewrite::select_into(statement);
         }
-        Err(error) => return Err(to_sql_error(error, &parser.into_tokens(), text)),
+        (Ok(_), Err(error)) => error,
+        (Err(error), _) => to_sql_error(error, &tokens, text),
     };
-    notes.apply(&mut statement);
-    rewrite::select_into(statement)
+    Err(match commands::unsupported_clause(&tokens) {
+        Some(clause) if failed.state() == SqlState::SYNTAX_ERROR => SqlError::unsupported(clause),
+        _ => failed,
+    })
 }
 
 fn expect_end(parser: &Parser<'_>, text: &str) -> Result<()> {

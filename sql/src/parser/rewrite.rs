@@ -3,10 +3,12 @@
 //! Removed or replaced in the token stream: `ONLY` before a table (there is no inheritance, so it changes
 //! nothing), `FOR NO KEY UPDATE` and `FOR KEY SHARE` (locked as UPDATE and SHARE), `ABORT`, boolean words
 //! of COPY options, `RESET TIME ZONE`. Noted and put into fields of the tree that Postgres' own syntax
-//! never fills: `OVERRIDING … VALUE` ([`overriding`]), `VACUUM`'s ANALYZE ([`vacuum_analyzes`]).
+//! never fills: `OVERRIDING … VALUE` ([`overriding`]), `VACUUM`'s ANALYZE ([`vacuum_analyzes`]),
+//! `CREATE UNLOGGED` ([`is_unlogged`]).
 
 use sqlparser::ast::{
-    Analyze, CopyOption, Ident, Insert, Query, SetExpr, Setting, Statement, VacuumStatement, Value, ValueWithSpan,
+    Analyze, CopyOption, CreateTable, Ident, Insert, Query, SetExpr, Setting, Statement, VacuumStatement, Value,
+    ValueWithSpan,
 };
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
@@ -30,6 +32,11 @@ pub fn overriding(insert: &Insert) -> Option<Overriding> {
         sqlparser::ast::Expr::Value(ValueWithSpan { value: Value::Boolean(true), .. }) => Some(Overriding::System),
         _ => Some(Overriding::User),
     }
+}
+
+/// Whether a CREATE TABLE was written as CREATE UNLOGGED TABLE.
+pub fn is_unlogged(create: &CreateTable) -> bool {
+    create.transient
 }
 
 /// Whether a VACUUM also asks for ANALYZE.
@@ -61,12 +68,16 @@ pub fn copy_forces_all_quotes(option: &CopyOption) -> bool {
 pub(super) struct Notes {
     overriding: Option<Overriding>,
     moves: bool,
+    unlogged: bool,
 }
 
 impl Notes {
     pub(super) fn apply(&self, statement: &mut Statement) {
         if self.moves {
             super::cursor::mark_move(statement);
+        }
+        if let (true, Statement::CreateTable(create)) = (self.unlogged, &mut *statement) {
+            create.transient = true;
         }
         let Some(overriding) = self.overriding else { return };
         let setting = Setting {
@@ -122,10 +133,18 @@ pub(super) fn rewrite(tokens: &mut Vec<TokenWithSpan>) -> Notes {
         tokens.remove(2);
         tokens[1].token = word("timezone", Keyword::TIMEZONE);
     }
-    if first == Keyword::TABLE {
-        let span = tokens[0].span;
-        let select = [word("SELECT", Keyword::SELECT), Token::Mul, word("FROM", Keyword::FROM)];
-        tokens.splice(0..1, select.map(|token| TokenWithSpan { token, span }));
+    if first == Keyword::CREATE && is_word(tokens.get(1), "unlogged") {
+        notes.unlogged = true;
+        tokens.remove(1);
+    }
+    if first == Keyword::CREATE && keyword(tokens.get(1)) == Keyword::TABLE {
+        if let [.., without, oids] = tokens.as_slice()
+            && is_word(Some(without), "without")
+            && is_word(Some(oids), "oids")
+        {
+            tokens.truncate(tokens.len() - 2);
+        }
+        name_columns_of_query(tokens);
     }
     let mut at = 0;
     while at < tokens.len() {
@@ -139,6 +158,11 @@ pub(super) fn rewrite(tokens: &mut Vec<TokenWithSpan>) -> Notes {
                 });
                 tokens.drain(at..at + 3);
                 continue;
+            }
+            Keyword::TABLE if begins_query(tokens, at) => {
+                let span = tokens[at].span;
+                let select = [word("SELECT", Keyword::SELECT), Token::Mul, word("FROM", Keyword::FROM)];
+                tokens.splice(at..at + 1, select.map(|token| TokenWithSpan { token, span }));
             }
             Keyword::FOR if keyword(tokens.get(at + 1)) == Keyword::NO && is_word(tokens.get(at + 2), "key") => {
                 tokens.drain(at + 1..at + 3);
@@ -179,6 +203,58 @@ pub(super) fn rewrite(tokens: &mut Vec<TokenWithSpan>) -> Notes {
         at += 1;
     }
     notes
+}
+
+/// Whether a query may begin here, so that TABLE is the command.
+fn begins_query(tokens: &[TokenWithSpan], at: usize) -> bool {
+    let Some(before) = at.checked_sub(1).and_then(|before| tokens.get(before)) else { return true };
+    let opens = before.token == Token::LParen
+        || matches!(
+            keyword(Some(before)),
+            Keyword::AS | Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::ALL | Keyword::DISTINCT
+        );
+    opens && matches!(tokens.get(at + 1).map(|token| &token.token), Some(Token::Word(_)))
+}
+
+/// `CREATE TABLE t (a, b) AS query` is `CREATE TABLE t AS SELECT * FROM (query) AS t (a, b)`, and `WITH NO DATA` is
+/// `LIMIT 0` of it.
+fn name_columns_of_query(tokens: &mut Vec<TokenWithSpan>) {
+    let Some(first) = tokens.iter().position(|token| keyword(Some(token)) == Keyword::AS) else { return };
+    let span = tokens[first].span;
+    let spanned = |token: Token| TokenWithSpan { token, span };
+    let last = |words: &[&str], tokens: &[TokenWithSpan]| {
+        tokens.len() > words.len()
+            && tokens[tokens.len() - words.len()..].iter().zip(words).all(|(token, word)| is_word(Some(token), word))
+    };
+    let no_data = last(&["with", "no", "data"], tokens);
+    if no_data {
+        tokens.truncate(tokens.len() - 3);
+    } else if last(&["with", "data"], tokens) {
+        tokens.truncate(tokens.len() - 2);
+    }
+    // A list of names only: with types behind them it is no CREATE TABLE AS.
+    let open = tokens[..first].iter().position(|token| token.token == Token::LParen);
+    let names = open.filter(|open| {
+        first - open > 2
+            && tokens[first - 1].token == Token::RParen
+            && tokens[open + 1..first - 1].iter().enumerate().all(|(at, token)| match &token.token {
+                Token::Word(_) => at % 2 == 0,
+                Token::Comma => at % 2 == 1,
+                _ => false,
+            })
+    });
+    if names.is_none() && !no_data {
+        return;
+    }
+    let list: Vec<TokenWithSpan> = names.map_or(Vec::new(), |open| tokens.drain(open..first).collect());
+    let query_at = first - list.len() + 1;
+    let head = [word("SELECT", Keyword::SELECT), Token::Mul, word("FROM", Keyword::FROM), Token::LParen];
+    tokens.splice(query_at..query_at, head.map(spanned));
+    tokens.extend([Token::RParen, word("AS", Keyword::AS), word("query", Keyword::NoKeyword)].map(spanned));
+    tokens.extend(list);
+    if no_data {
+        tokens.extend([word("LIMIT", Keyword::LIMIT), Token::Number("0".to_owned(), false)].map(spanned));
+    }
 }
 
 /// `SELECT … INTO t` is `CREATE TABLE t AS SELECT …`.
@@ -254,7 +330,17 @@ pub(super) fn whole_statement(tokens: &[TokenWithSpan]) -> Result<Option<Stateme
     }
     let mut rest = vec![TokenWithSpan::wrap(word("ANALYZE", Keyword::ANALYZE))];
     rest.extend_from_slice(&tokens[at..]);
-    if rest.iter().any(|token| token.token == Token::Comma) && !rest.iter().any(|token| token.token == Token::LParen) {
+    let mut depth = 0_i32;
+    let mut several = false;
+    for token in &rest {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            Token::Comma if depth == 0 => several = true,
+            _ => {}
+        }
+    }
+    if several {
         return Err(SqlError::unsupported("VACUUM or ANALYZE of several tables in one statement"));
     }
     let dialect = sqlparser::dialect::PostgreSqlDialect {};

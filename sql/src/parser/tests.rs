@@ -35,7 +35,43 @@ fn postgres_syntax_that_is_rewritten() {
     check("begin isolation level repeatable read read only", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
     check("select a into n from t where b", "CREATE TABLE n AS SELECT a FROM t WHERE b");
     check("table t", "SELECT * FROM t");
+    check("create table n (a, b) as values (1, 2)", "CREATE TABLE n AS SELECT * FROM (VALUES (1, 2)) AS query (a, b)");
+    check(
+        "create table n as table t with no data",
+        "CREATE TABLE n AS SELECT * FROM (SELECT * FROM t) AS query LIMIT 0",
+    );
+    check("create table n (a int, b text) without oids", "CREATE TABLE n (a INT, b TEXT)");
     check("select 1 operator(pg_catalog.+) 2", "SELECT 1 OPERATOR(pg_catalog.+) 2");
+}
+
+#[test]
+fn commands_without_a_tree_are_carried() {
+    let found = |text: &str| parse(text).map(|statements| command(&statements[0].ast));
+    for (text, wanted) in [
+        (
+            "create or replace function f() returns int as '' language sql",
+            Some(Command::Refused("CREATE FUNCTION".into())),
+        ),
+        (
+            "alter default privileges grant select on tables to r",
+            Some(Command::Refused("ALTER DEFAULT PRIVILEGES".into())),
+        ),
+        ("prepare transaction 'x'", Some(Command::Refused("PREPARE TRANSACTION".into()))),
+        ("prepare transaction as select 1", None),
+        ("checkpoint", Some(Command::Checkpoint)),
+        ("set constraints all immediate", Some(Command::SetConstraints(None))),
+        ("select 1", None),
+    ] {
+        assert_eq!(found(text).unwrap(), wanted, "for {text}");
+    }
+    let Ok(Some(Command::Reindex { kind, name: Some(name) })) = found("reindex (verbose) table concurrently a.b")
+    else {
+        panic!("not a REINDEX")
+    };
+    assert_eq!((kind.as_str(), name.to_string().as_str()), ("table", "a.b"));
+    for text in ["checkpoint now", "reindex t", "set constraints all", "reindex table a b"] {
+        assert_eq!(found(text).unwrap_err().state(), SqlState::SYNTAX_ERROR, "for {text}");
+    }
 }
 
 #[test]

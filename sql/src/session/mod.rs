@@ -21,6 +21,7 @@ mod cursor;
 mod format;
 mod functions;
 mod literals;
+mod maintenance;
 mod portal;
 mod prepared;
 mod privileges;

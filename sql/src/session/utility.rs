@@ -32,7 +32,7 @@ pub(super) enum Utility {
     Running(super::portal::State),
 }
 
-fn done(tag: &str) -> Result<Utility> {
+pub(super) fn done(tag: &str) -> Result<Utility> {
     Ok(Utility::Fetched(Fetched::Complete(tag.to_owned())))
 }
 
@@ -135,27 +135,17 @@ impl Session {
             Statement::Discard { object_type } => self.discard(object_type),
             Statement::UNLISTEN { .. } => done("UNLISTEN"),
             Statement::Lock(lock) => self.lock_tables(lock),
-            Statement::Vacuum(vacuum) => {
-                let message = "VACUUM has nothing to do: old row versions are never stored in tables";
-                let notice = SqlError::new(SqlState("00000"), message)
-                    .with_detail("Pages are versioned by LSN; history is dropped with the layers that hold it.");
-                self.notify(Severity::Notice, notice);
-                if crate::parser::vacuum_analyzes(vacuum) {
-                    let analyze =
-                        vacuum.table_name.as_ref().map_or("ANALYZE".to_owned(), |name| format!("ANALYZE {name}"));
-                    for statement in self.parse_script(&analyze)? {
-                        self.run_ddl(&statement.ast)?;
-                    }
-                }
-                done("VACUUM")
-            }
+            Statement::Vacuum(vacuum) => self.vacuum(vacuum),
             Statement::Explain { .. } => self.explain(parsed, parameters, types),
             Statement::Copy { .. } => self.start_copy(parsed),
             statement if ddl::is_ddl(statement) => {
                 let tag = self.run_ddl(statement)?;
                 done(&tag)
             }
-            other => Err(SqlError::unsupported(format!("statement {}", first_words(&other.to_string())))),
+            other => match crate::parser::command(other) {
+                Some(command) => self.run_command(command),
+                None => Err(SqlError::unsupported(format!("statement {}", first_words(&other.to_string())))),
+            },
         }
     }
 

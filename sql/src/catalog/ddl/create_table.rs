@@ -39,6 +39,10 @@ pub(super) fn create(work: &mut Work<'_>, statement: &CreateTable) -> Result<Com
         }
         return Err(duplicate_relation(&name.name));
     }
+    if crate::parser::is_unlogged(statement) {
+        let message = format!("table \"{}\" is logged like any other: the log is where its rows live", name.name);
+        work.notice(SqlState::SUCCESSFUL_COMPLETION, message);
+    }
     if let Some(query) = &statement.query {
         return super::create_table_as::create(work, schema, name.name, statement, query);
     }

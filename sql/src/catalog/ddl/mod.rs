@@ -111,25 +111,6 @@ pub fn is_ddl(statement: &Statement) -> bool {
                 | Statement::Comment { .. }
                 | Statement::Truncate(_)
                 | Statement::Analyze(_)
-                | Statement::CreateFunction(_)
-                | Statement::CreateProcedure { .. }
-                | Statement::CreateTrigger(_)
-                | Statement::CreateType { .. }
-                | Statement::CreateDomain(_)
-                | Statement::CreateExtension(_)
-                | Statement::CreatePolicy(_)
-                | Statement::CreateOperator(_)
-                | Statement::CreateCollation(_)
-                | Statement::CreateServer(_)
-                | Statement::AlterType(_)
-                | Statement::AlterFunction(_)
-                | Statement::AlterPolicy(_)
-                | Statement::DropFunction(_)
-                | Statement::DropProcedure { .. }
-                | Statement::DropTrigger(_)
-                | Statement::DropDomain(_)
-                | Statement::DropExtension(_)
-                | Statement::DropPolicy(_)
         )
 }
 
@@ -202,7 +183,6 @@ fn dispatch(statement: &Statement, work: &mut Work<'_>) -> Result<CommandTag> {
         Statement::Comment { object_type, object_name, comment, .. } => {
             comment::comment(work, *object_type, object_name, comment.as_deref())
         }
-        // Functions, triggers, types, domains, extensions, policies: by name.
         other => Err(SqlError::unsupported(syntax::head(&other.to_string()))),
     }
 }

@@ -54,7 +54,12 @@ pub(super) fn execute(work: &mut Work<'_>, words: &mut Words, grant: bool) -> Re
     }
     words.take_any(&["cascade", "restrict"]);
     words.expect_end()?;
-    let wanted = if all { None } else { Some(names.iter().map(|name| privilege(name)).collect::<Result<_>>()?) };
+    // What may be granted on schemas and databases is no privilege of relations.
+    let wanted = if all || targets.is_empty() {
+        None
+    } else {
+        Some(names.iter().map(|name| privilege(name)).collect::<Result<_>>()?)
+    };
     for target in targets {
         let change = Change { wanted: &wanted, grantees: &grantees, grant, with_option, option_only };
         change.apply(work, target)?;

@@ -169,17 +169,3 @@ fn sequences_are_altered() {
     );
     assert_eq!(session.catalog().sequences().count(), 0);
 }
-
-#[test]
-fn what_is_not_supported_is_named() {
-    check(
-        &mut Session::new(),
-        &[
-            ("create function f() returns int language sql as 'select 1'", "0A000 CREATE FUNCTION is not supported"),
-            ("create type c as enum ('a')", "0A000 CREATE TYPE is not supported"),
-            ("create domain d as int", "0A000 CREATE DOMAIN is not supported"),
-            ("create extension hstore", "0A000 CREATE EXTENSION is not supported"),
-            ("create materialized view v as select 1", "0A000 a materialized view is not supported"),
-        ],
-    );
-}
