@@ -7,12 +7,12 @@ use std::sync::Arc;
 use clap::Args;
 use pageserver::grpc::PageService;
 use pageserver::{PageServer, PageServerConfig};
-use storage::object::ObjectStore;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use crate::cluster::connect_log;
 use crate::directory::DataDirectory;
+use crate::store::StoreArguments;
 use crate::{admin, shell, size};
 
 /// Settings of `alluvium pageserver`.
@@ -30,10 +30,8 @@ pub struct PageServerArguments {
     #[arg(long, env = "ALLUVIUM_LOG_SERVICE", required = true, value_delimiter = ',')]
     log: Vec<String>,
 
-    /// The object store: file:///directory or s3://bucket/prefix. Credentials, region and endpoint of S3 come from the
-    /// AWS_* environment variables.
-    #[arg(long, env = "ALLUVIUM_STORE")]
-    store: String,
+    #[command(flatten)]
+    store: StoreArguments,
 
     /// Where layers are cached. May be deleted at any time.
     #[arg(long, env = "ALLUVIUM_PAGESERVER_DATA_DIR", default_value = "alluvium-pageserver")]
@@ -63,8 +61,7 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
     let admin_listener = shell::bind(arguments.admin_listen, "--admin-listen").await?;
     let (address, admin_address) = (shell::local_address(&listener)?, shell::local_address(&admin_listener)?);
     let log = connect_log(&arguments.log)?;
-    let store = ObjectStore::open(&arguments.store, shell::retry_policy())
-        .map_err(|error| format!("cannot open the object store: {error}"))?;
+    let store = arguments.store.open().await?;
     let directory = DataDirectory::open(&arguments.data_dir)?;
     let config = PageServerConfig {
         cache_dir: Some(directory.sub("layers")?),

@@ -4,6 +4,7 @@
 
 pub mod pgbench;
 pub mod postgres;
+pub mod s3;
 pub mod tier;
 pub mod tools;
 

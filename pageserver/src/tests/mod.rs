@@ -2,6 +2,7 @@
 //! LSN is what direct replay of the log gives.
 
 mod fake_log;
+mod over_s3;
 mod workload;
 
 use std::sync::Arc;

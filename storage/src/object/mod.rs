@@ -12,7 +12,9 @@ pub mod faults;
 
 mod durable_local;
 mod error;
+mod probe;
 mod retry;
+mod s3;
 mod swap;
 mod upload;
 
@@ -29,7 +31,9 @@ use object_store::{GetOptions, GetRange, ObjectStoreExt, PutMode, PutOptions, Pu
 
 pub use durable_local::DurableLocal;
 pub use error::ObjectError;
+pub use probe::ProbeError;
 pub use retry::RetryPolicy;
+pub use s3::{S3Credentials, S3Options};
 pub use swap::{SwapError, Versioned};
 pub use upload::Upload;
 
@@ -52,9 +56,14 @@ impl ObjectStore {
         ObjectStore::new(Arc::new(object_store::memory::InMemory::new()), Path::default(), retry)
     }
 
-    /// Opens `file:///directory` (created if missing), `memory://` or `s3://bucket/prefix`. Credentials, region and
-    /// endpoint of S3 come from the `AWS_*` environment variables.
+    /// [`ObjectStore::open_with`] what the `AWS_*` environment variables say of S3.
     pub fn open(url: &str, retry: RetryPolicy) -> Result<ObjectStore, ObjectError> {
+        ObjectStore::open_with(url, &S3Options::default(), retry)
+    }
+
+    /// Opens `file:///directory` (created if missing), `memory://` or `s3://bucket/prefix`. A bucket should be
+    /// [probed](ObjectStore::probe) before it is used.
+    pub fn open_with(url: &str, options: &S3Options, retry: RetryPolicy) -> Result<ObjectStore, ObjectError> {
         let refuse = |reason: &str| ObjectError::Url { url: url.to_owned(), reason: reason.to_owned() };
         let (scheme, rest) = url.split_once("://").ok_or_else(|| refuse("expected scheme://…"))?;
         match scheme {
@@ -72,13 +81,7 @@ impl ObjectStore {
                     return Err(refuse("s3:// needs a bucket: s3://bucket/prefix"));
                 }
                 let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|e| refuse(&e.to_string()))?;
-                // Our own policy retries; the client's long default would hide an outage for minutes.
-                let client_retry = object_store::RetryConfig { max_retries: 2, ..Default::default() };
-                let s3 = object_store::aws::AmazonS3Builder::from_env()
-                    .with_bucket_name(bucket)
-                    .with_retry(client_retry)
-                    .build()
-                    .map_err(|e| refuse(&e.to_string()))?;
+                let s3 = s3::open(url, bucket, options)?;
                 Ok(ObjectStore::new(Arc::new(s3), prefix, retry))
             }
             _ => Err(refuse("known schemes are file://, memory:// and s3://")),

@@ -14,8 +14,8 @@ use super::{ObjectError, ObjectStore};
 pub struct Versioned {
     /// The object's contents.
     pub bytes: Bytes,
-    e_tag: Option<String>,
-    version: Option<String>,
+    pub(super) e_tag: Option<String>,
+    pub(super) version: Option<String>,
 }
 
 /// Why a swap was not made.
