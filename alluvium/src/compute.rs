@@ -14,6 +14,7 @@ use sql::store::Store;
 use crate::cluster::connect_log;
 use crate::directory::DataDirectory;
 use crate::front::{Front, FrontArguments};
+use crate::status::Tiers;
 use crate::{admin, shell, size};
 
 /// Settings of `alluvium compute`.
@@ -57,7 +58,7 @@ pub fn run(arguments: ComputeArguments) -> Result<(), String> {
 }
 
 async fn serve(arguments: ComputeArguments) -> Result<(), String> {
-    let metrics = admin::install_metrics()?;
+    let metrics = control::metrics::install()?;
     let listener = shell::bind(arguments.front.listen, "--listen").await?;
     let admin_listener = shell::bind(arguments.admin_listen, "--admin-listen").await?;
     let (address, admin_address) = (shell::local_address(&listener)?, shell::local_address(&admin_listener)?);
@@ -67,17 +68,18 @@ async fn serve(arguments: ComputeArguments) -> Result<(), String> {
     let pages: Arc<dyn PageClient> = Arc::new(GrpcPageClient::new(channel, PAGES_TIMEOUT));
     // Some of it is headroom for sessions.
     let memory = usize::try_from(arguments.memory / 4 * 3).map_err(|_| "--memory is too large".to_owned())?;
-    let compute = Compute::start(ComputeConfig::new(shell::MAIN_BRANCH, memory), log, pages)
+    let compute = Compute::start(ComputeConfig::new(shell::MAIN_BRANCH, memory), log.clone(), pages.clone())
         .await
         .map_err(|error| format!("cannot start the compute: {error}"))?;
     let store: Arc<dyn Store> = compute.clone();
-    let front = Front::start(&arguments.front, listener, store.clone(), directory.sub("spilled")?)?;
-    tokio::spawn(admin::serve(admin_listener, metrics, move || format!("ok {}\n", store.durable_lsn())));
+    let front = Front::start(&arguments.front, listener, store, directory.sub("spilled")?)?;
+    let tiers = Tiers { compute: Some(compute.clone()), log: Some(log), pages: Some(pages), own_pages: None };
+    admin::serve(admin_listener, metrics, tiers);
     println!();
     println!("  Alluvium compute {} is ready.", env!("CARGO_PKG_VERSION"));
     println!();
     println!("    psql   postgresql://postgres@{address}/postgres");
-    println!("    health http://{admin_address}/healthz");
+    println!("    watch  http://{admin_address}/");
     println!();
 
     let reason = shell::signal().await?;

@@ -15,6 +15,7 @@ use storage::object::ObjectStore;
 
 use crate::directory::DataDirectory;
 use crate::front::{Front, FrontArguments};
+use crate::status::Tiers;
 use crate::{admin, shell, size};
 
 /// Settings of `alluvium dev`.
@@ -27,7 +28,7 @@ pub struct DevArguments {
     #[command(flatten)]
     front: FrontArguments,
 
-    /// Address for /metrics and /healthz. Keep it on loopback: it has no authentication.
+    /// Address of the admin API: status, health, metrics. Keep it on loopback: it has no authentication.
     #[arg(long, env = "ALLUVIUM_ADMIN_LISTEN", default_value = "127.0.0.1:8432")]
     admin_listen: SocketAddr,
 
@@ -55,7 +56,7 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     #[expect(clippy::disallowed_methods, reason = "how long the start took, for the log")]
     let started = Instant::now();
     let step = |what: &str| tracing::info!("{what} ({:.0} ms)", started.elapsed().as_secs_f64() * 1e3);
-    let metrics = admin::install_metrics()?;
+    let metrics = control::metrics::install()?;
     let listener = shell::bind(arguments.front.listen, "--listen").await?;
     let admin_listener = shell::bind(arguments.admin_listen, "--admin-listen").await?;
     let (address, admin_address) = (shell::local_address(&listener)?, shell::local_address(&admin_listener)?);
@@ -77,6 +78,7 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     let pages = PageServer::start(page_config, objects, log.client())
         .await
         .map_err(|error| format!("cannot start the page server: {error}"))?;
+    let pages = Arc::new(pages);
     step("page server attached");
 
     let compute_memory = usize::try_from(arguments.memory / 2).map_err(|_| "--memory is too large".to_owned())?;
@@ -84,9 +86,15 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
         .await
         .map_err(|error| format!("cannot start the compute: {error}"))?;
     let store: Arc<dyn Store> = compute.clone();
-    let front = Front::start(&arguments.front, listener, store.clone(), directory.sub("tmp")?)?;
+    let front = Front::start(&arguments.front, listener, store, directory.sub("tmp")?)?;
     step("compute open for writes");
-    tokio::spawn(admin::serve(admin_listener, metrics, move || format!("ok {}\n", store.durable_lsn())));
+    let tiers = Tiers {
+        compute: Some(compute.clone()),
+        log: Some(log.client()),
+        pages: Some(pages.client()),
+        own_pages: Some(pages.clone()),
+    };
+    admin::serve(admin_listener, metrics, tiers);
     banner(&arguments.data_dir, address, admin_address);
 
     tokio::select! {
@@ -109,8 +117,7 @@ fn banner(data_dir: &Path, address: SocketAddr, admin: SocketAddr) {
     println!();
     println!("    psql   postgresql://postgres@{address}/postgres");
     println!("    data   {}", data_dir.display());
-    println!("    health http://{admin}/healthz");
-    println!("    watch  http://{admin}/metrics");
+    println!("    watch  http://{admin}/");
     println!();
     println!("  Ctrl-C stops it.");
     println!();

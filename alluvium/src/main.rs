@@ -11,6 +11,7 @@ mod front;
 mod pageserver;
 mod shell;
 mod size;
+mod status;
 mod store;
 
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use tonic::transport::Server;
 
 use crate::cluster::connect_log;
 use crate::directory::DataDirectory;
+use crate::status::Tiers;
 use crate::store::StoreArguments;
 use crate::{admin, shell, size};
 
@@ -56,7 +57,7 @@ pub fn run(arguments: PageServerArguments) -> Result<(), String> {
 }
 
 async fn serve(arguments: PageServerArguments) -> Result<(), String> {
-    let metrics = admin::install_metrics()?;
+    let metrics = control::metrics::install()?;
     let listener = shell::bind(arguments.listen, "--listen").await?;
     let admin_listener = shell::bind(arguments.admin_listen, "--admin-listen").await?;
     let (address, admin_address) = (shell::local_address(&listener)?, shell::local_address(&admin_listener)?);
@@ -69,20 +70,20 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
         // The rest is for what is on its way: requests, answers, uploads and rewrites.
         ..PageServerConfig::new(shell::MAIN_BRANCH, arguments.memory / 4 * 3)
     };
-    let pages = PageServer::start(config, store, log)
+    let pages = PageServer::start(config, store, log.clone())
         .await
         .map_err(|error| format!("cannot start the page server: {error}"))?;
     let pages = Arc::new(pages);
 
     let service = Server::builder().add_service(PageService::new(pages.client()));
     let mut serving = tokio::spawn(service.serve_with_incoming(TcpListenerStream::new(listener)));
-    let health = pages.clone();
-    tokio::spawn(admin::serve(admin_listener, metrics, move || health.health()));
+    let tiers = Tiers { compute: None, log: Some(log), pages: Some(pages.client()), own_pages: Some(pages.clone()) };
+    admin::serve(admin_listener, metrics, tiers);
     println!();
     println!("  Alluvium page server {} is ready.", env!("CARGO_PKG_VERSION"));
     println!();
     println!("    pages  {address}");
-    println!("    health http://{admin_address}/healthz");
+    println!("    watch  http://{admin_address}/");
     println!();
 
     tokio::select! {

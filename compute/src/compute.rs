@@ -124,6 +124,11 @@ impl Compute {
         (positions.applied(), positions.sealed(), positions.durable())
     }
 
+    /// Why this compute accepts no more writes, if it does not: it was fenced, the log refused for good, or it stops.
+    pub fn failure(&self) -> Option<SqlError> {
+        self.engine.shipper.failure()
+    }
+
     /// True when no dropped or abandoned pages await being given back.
     pub fn reclaiming_is_done(&self) -> bool {
         self.engine.reclaim.is_idle()

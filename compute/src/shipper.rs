@@ -145,6 +145,11 @@ impl Shipper {
         })
     }
 
+    /// Why writing has ended for good, if it has. A full log is not that: writing resumes.
+    pub(crate) fn failure(&self) -> Option<SqlError> {
+        self.failure.lock().clone()
+    }
+
     /// Claims the right to send a group. By the sequencer's holder only.
     pub(crate) fn begin_group(&self) -> bool {
         if self.under_way.load(Ordering::Acquire) >= MAX_GROUPS || self.failed.load(Ordering::Acquire) {

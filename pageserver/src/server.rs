@@ -83,13 +83,6 @@ impl PageServer {
         self.shard.is_lost()
     }
 
-    /// One line for whoever asks how the server is.
-    pub fn health(&self) -> String {
-        let state = if self.shard.is_lost() { "lost its shard" } else { "ok" };
-        let view = self.shard.view();
-        format!("{state} ingested {} durable {}\n", self.shard.ingested(), view.layers().durable_lsn())
-    }
-
     /// The manifest as last written.
     pub async fn manifest(&self) -> Manifest {
         self.shard.manifest().await

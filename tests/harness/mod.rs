@@ -66,7 +66,7 @@ impl Program {
             if let Some(rest) = line.split("postgresql://postgres@").nth(1) {
                 address = rest.split('/').next().and_then(|address| address.parse().ok());
             }
-            if let Some(rest) = line.split("health http://").nth(1) {
+            if let Some(rest) = line.split("watch  http://").nth(1) {
                 admin = rest.split('/').next().and_then(|address| address.parse().ok());
                 break;
             }

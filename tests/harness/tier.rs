@@ -17,7 +17,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// A running `alluvium <tier>`; killed when dropped.
 pub struct Tier {
     child: Child,
-    /// What its banner told: `pages`, `psql`, `health` and so on.
+    /// What its banner told: `pages`, `psql`, `watch` and so on.
     told: HashMap<String, String>,
 }
 
@@ -34,7 +34,7 @@ impl Tier {
             .expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut told = HashMap::new();
-        while !told.contains_key("health") {
+        while !told.contains_key("watch") {
             let Some(line) = lines.next() else {
                 panic!("{arguments:?} ended before it was ready: {:?}", child.wait());
             };
