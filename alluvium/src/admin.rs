@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use control::metrics::Metrics;
+use control::status::StatusSource;
 use tokio::net::TcpListener;
 
-use crate::status::Tiers;
-
 /// Serves until the process ends. Without it the database goes on, unseen.
-pub fn serve(listener: TcpListener, metrics: Metrics, tiers: Tiers) {
+pub fn serve(listener: TcpListener, metrics: Metrics, tiers: impl StatusSource + 'static) {
     tokio::spawn(control::metrics::keep_up(metrics.clone()));
     let router = control::router(Arc::new(tiers), metrics);
     tokio::spawn(async move {

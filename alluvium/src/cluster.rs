@@ -4,12 +4,8 @@ use std::sync::Arc;
 
 use logstore::grpc::RemoteLog;
 
-use crate::shell;
-
-/// A client of the log service at `--log`.
+/// A client of the log service at `--log`: one node or several; it finds the leader by itself.
 pub fn connect_log(addresses: &[String]) -> Result<Arc<RemoteLog>, String> {
-    match addresses {
-        [address] => Ok(Arc::new(RemoteLog::new(shell::endpoint(address, "--log")?))),
-        _ => Err("--log takes one address: this version has a log service of one node".to_owned()),
-    }
+    let log = RemoteLog::new(addresses.to_vec()).map_err(|error| format!("--log: {error}"))?;
+    Ok(Arc::new(log))
 }

@@ -27,7 +27,7 @@ pub struct ComputeArguments {
     #[arg(long, env = "ALLUVIUM_ADMIN_LISTEN", default_value = "127.0.0.1:8432")]
     admin_listen: SocketAddr,
 
-    /// The log service: host:port.
+    /// Nodes of the log service: host:port,host:port,host:port. Some are enough.
     #[arg(long, env = "ALLUVIUM_LOG_SERVICE", required = true, value_delimiter = ',')]
     log: Vec<String>,
 

@@ -3,11 +3,14 @@
 mod admin;
 mod cluster;
 mod compute;
+mod ctl;
 mod dev;
 mod directory;
 #[cfg(test)]
 mod documentation_tests;
 mod front;
+mod log_options;
+mod logstore_node;
 mod pageserver;
 mod shell;
 mod size;
@@ -30,10 +33,14 @@ struct Arguments {
 enum Command {
     /// Runs every tier in one process on a local directory: connect with any Postgres client.
     Dev(dev::DevArguments),
+    /// Runs one node of the log service.
+    Logstore(logstore_node::LogstoreArguments),
     /// Serves pages: replays the log into layers on an object store.
     Pageserver(pageserver::PageServerArguments),
     /// Runs the primary of a branch: connect with any Postgres client.
     Compute(compute::ComputeArguments),
+    /// Operates a running system.
+    Ctl(ctl::CtlArguments),
 }
 
 fn main() -> ExitCode {
@@ -44,7 +51,9 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Pageserver(arguments) => pageserver::run(arguments),
+        Command::Logstore(arguments) => logstore_node::run(arguments),
         Command::Compute(arguments) => compute::run(arguments),
+        Command::Ctl(arguments) => ctl::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,7 +27,7 @@ pub struct PageServerArguments {
     #[arg(long, env = "ALLUVIUM_PAGESERVER_ADMIN_LISTEN", default_value = "127.0.0.1:8433")]
     admin_listen: SocketAddr,
 
-    /// The log service: host:port.
+    /// Nodes of the log service: host:port,host:port,host:port. Some are enough.
     #[arg(long, env = "ALLUVIUM_LOG_SERVICE", required = true, value_delimiter = ',')]
     log: Vec<String>,
 

@@ -51,6 +51,12 @@ pub enum LogError {
     /// Send smaller pieces.
     #[error("append of {bytes} bytes to branch {branch} exceeds the limit of {limit_bytes} bytes")]
     TooLarge { branch: BranchId, bytes: usize, limit_bytes: usize },
+    /// Ask the leader; nothing was done. Only between nodes and their clients: [`crate::grpc::RemoteLog`] follows it.
+    #[error("this log node does not lead; leader: {}", leader.as_deref().unwrap_or("none is known"))]
+    NotLeader {
+        /// Where the leader listens, as far as the node knows.
+        leader: Option<String>,
+    },
     /// Wait and retry, possibly at another node; the outcome of an append is not known.
     #[error("log service unavailable: {reason}")]
     Unavailable { reason: String },

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use storage::{BranchId, Epoch, Lsn};
 
+use crate::members::{MAX_ADDRESS_BYTES, Member};
 use crate::wire::{Malformed, get_bytes, get_string, get_u8, get_u64, put_bytes, put_u64};
 
 /// Longest name of a consumer.
@@ -26,6 +27,10 @@ pub enum Command {
     ReportConsumer { branch: BranchId, consumer: String, durable_lsn: Lsn },
     /// Sets (or with `None` removes) a metadata key if its version is `expected` (`None`: absent).
     CompareAndSwap { key: String, expected: Option<u64>, value: Option<Bytes> },
+    /// Adds a node to the cluster or changes what is known of it, if its incarnation is `expected` (`None`: absent).
+    SetMember { node_id: u64, expected: Option<u64>, member: Member },
+    /// Removes a node from the cluster.
+    RemoveMember { node_id: u64 },
 }
 
 impl Command {
@@ -59,6 +64,20 @@ impl Command {
                 put_u64(&mut context, expected.unwrap_or(0));
                 put_bytes(&mut context, key.as_bytes());
                 value.clone().unwrap_or_default()
+            }
+            Command::SetMember { node_id, expected, member } => {
+                context.push(5);
+                context.push(u8::from(expected.is_some()));
+                put_u64(&mut context, *node_id);
+                put_u64(&mut context, expected.unwrap_or(0));
+                put_u64(&mut context, member.raft_id);
+                put_bytes(&mut context, member.address.as_bytes());
+                Bytes::new()
+            }
+            Command::RemoveMember { node_id } => {
+                context.push(6);
+                put_u64(&mut context, *node_id);
+                Bytes::new()
             }
         };
         (context.into(), data)
@@ -100,6 +119,16 @@ impl Command {
                         .and_then(|key| String::from_utf8(key.to_vec()).map_err(|_| Malformed(WHAT)))?,
                 }
             }
+            5 => {
+                let known = get_u8(&mut context, WHAT)?;
+                let node_id = get_u64(&mut context, WHAT)?;
+                let expected = get_u64(&mut context, WHAT)?;
+                let raft_id = get_u64(&mut context, WHAT)?;
+                let address = get_string(&mut context, MAX_ADDRESS_BYTES, WHAT)?;
+                let expected = (known != 0).then_some(expected);
+                Command::SetMember { node_id, expected, member: Member { raft_id, address } }
+            }
+            6 => Command::RemoveMember { node_id: get_u64(&mut context, WHAT)? },
             _ => return Err(Malformed("log command kind")),
         };
         if context.is_empty() { Ok(Some(command)) } else { Err(Malformed(WHAT)) }

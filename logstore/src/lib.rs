@@ -10,11 +10,14 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod core;
 pub mod disk;
 pub mod grpc;
+pub mod identity;
 pub mod machine;
+pub mod members;
 mod node;
 mod node_metrics;
 mod published;
@@ -24,6 +27,7 @@ mod subscription;
 pub mod transport;
 mod wire;
 
+pub use node::ClusterView;
 pub use store::{LogStore, LogStoreConfig, OpenError};
 
 #[cfg(test)]

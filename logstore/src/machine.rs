@@ -10,6 +10,7 @@ use storage::{BranchId, Epoch, Lsn};
 
 use crate::client::{EpochGrant, LogError, MetadataValue};
 use crate::command::{Command, MAX_CONSUMER_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::members::Members;
 use crate::wire::{Malformed, get_bytes, get_length, get_string, get_u8, get_u64, put_bytes, put_u64};
 
 /// Branches that one log cluster serves at most. Bounds a checkpoint's size.
@@ -19,7 +20,8 @@ pub const MAX_CONSUMERS: usize = 256;
 /// Sum of key and value bytes in the metadata map.
 pub const MAX_METADATA_BYTES: usize = 4 << 20;
 
-const VERSION: u8 = 1;
+/// 1 had no members.
+const VERSION: u8 = 2;
 
 /// One branch's stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +41,7 @@ pub struct StateMachine {
     branches: BTreeMap<BranchId, BranchState>,
     metadata: BTreeMap<String, MetadataValue>,
     metadata_bytes: usize,
+    members: Members,
 }
 
 /// What a command did.
@@ -50,6 +53,8 @@ pub enum Outcome {
     Granted(EpochGrant),
     /// The consumer's position was noted.
     Reported,
+    /// The members of the cluster are as asked for; Raft's membership follows.
+    MembersChanged,
     /// The key has this version now; `None`: it was removed.
     Swapped { version: Option<u64> },
     /// The key was not at the expected version.
@@ -57,6 +62,16 @@ pub enum Outcome {
 }
 
 impl StateMachine {
+    /// A new cluster with these members, as of `index`.
+    pub fn begin(index: u64, members: Members) -> StateMachine {
+        StateMachine { applied_index: index, members, ..StateMachine::default() }
+    }
+
+    /// The nodes that the cluster is to consist of.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
     /// Index of the last command applied.
     pub fn applied_index(&self) -> u64 {
         self.applied_index
@@ -101,6 +116,10 @@ impl StateMachine {
             Some(Command::CompareAndSwap { key, expected, value }) => {
                 self.compare_and_swap(index, key, *expected, value.as_ref())
             }
+            Some(Command::SetMember { node_id, expected, member }) => {
+                self.members.set(*node_id, *expected, member).map(|()| Outcome::MembersChanged)
+            }
+            Some(Command::RemoveMember { node_id }) => self.members.remove(*node_id).map(|()| Outcome::MembersChanged),
         }
     }
 
@@ -199,6 +218,7 @@ impl StateMachine {
             put_u64(&mut buffer, value.version);
             put_bytes(&mut buffer, &value.bytes);
         }
+        self.members.encode(&mut buffer);
         buffer
     }
 
@@ -206,7 +226,8 @@ impl StateMachine {
     pub fn decode(mut bytes: Bytes) -> Result<StateMachine, Malformed> {
         const WHAT: &str = "log state machine";
         let bytes = &mut bytes;
-        if get_u8(bytes, WHAT)? != VERSION {
+        let version = get_u8(bytes, WHAT)?;
+        if version == 0 || version > VERSION {
             return Err(Malformed("log state machine version"));
         }
         let mut machine = StateMachine { applied_index: get_u64(bytes, WHAT)?, ..StateMachine::default() };
@@ -229,6 +250,9 @@ impl StateMachine {
             let value = Bytes::copy_from_slice(&get_bytes(bytes, MAX_VALUE_BYTES, WHAT)?);
             machine.metadata_bytes += key.len() + value.len();
             machine.metadata.insert(key, MetadataValue { version, bytes: value });
+        }
+        if version >= 2 {
+            machine.members = Members::decode(bytes)?;
         }
         if bytes.is_empty() { Ok(machine) } else { Err(Malformed(WHAT)) }
     }

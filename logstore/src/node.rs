@@ -3,8 +3,13 @@
 //! Every call runs to its end on the caller's thread, so that a test can drive several nodes on simulated disks step by
 //! step. [`crate::store`] gives it a thread and a clock.
 
-use std::collections::{BTreeMap, HashMap};
+mod membership;
+
+pub use membership::ClusterView;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use storage::{BranchId, Lsn};
@@ -12,9 +17,11 @@ use tokio::sync::oneshot;
 
 use crate::client::{BranchStatus, LogChunk, LogError, MetadataValue};
 use crate::command::{Command, MAX_CONSUMER_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
-use crate::core::{Core, CoreConfig, LogIndex, Persisted, ProposeError, Work};
+use crate::core::{Core, CoreConfig, FetchRequest, LogIndex, Persisted, ProposeError, Work};
 use crate::disk::Disk;
+use crate::identity::node_id;
 use crate::machine::{Outcome, StateMachine};
+use crate::members::MAX_ADDRESS_BYTES;
 use crate::node_metrics::NodeMetrics;
 use crate::published::Published;
 use crate::segment::{Checkpoint, SegmentConfig, SegmentLog, SegmentSet, Spare, StoreError, read_entries};
@@ -50,6 +57,8 @@ pub(crate) enum Read {
     Status(BranchId, oneshot::Sender<Result<BranchStatus, LogError>>),
     Get(String, oneshot::Sender<Result<Option<MetadataValue>, LogError>>),
     List(String, oneshot::Sender<Result<Vec<(String, MetadataValue)>, LogError>>),
+    /// Not linearizable: answered at once, by any node.
+    View(oneshot::Sender<Result<ClusterView, LogError>>),
 }
 
 impl Read {
@@ -59,6 +68,7 @@ impl Read {
             Read::Status(_, reply) => drop(reply.send(Err(error))),
             Read::Get(_, reply) => drop(reply.send(Err(error))),
             Read::List(_, reply) => drop(reply.send(Err(error))),
+            Read::View(reply) => drop(reply.send(Err(error))),
         }
     }
 }
@@ -75,7 +85,7 @@ pub(crate) struct Node {
     published: Arc<Published>,
     /// Proposals by the index they were given, with the term that makes it theirs.
     proposals: BTreeMap<u64, (u64, Reply)>,
-    reads: HashMap<u64, Read>,
+    reads: BTreeMap<u64, Read>,
     /// Reads that may be answered once this index is applied.
     confirmed_reads: Vec<(u64, u64)>,
     next_read: u64,
@@ -84,6 +94,14 @@ pub(crate) struct Node {
     /// The log begins after this index.
     start_index: u64,
     was_leader: bool,
+    /// The leader that was last published, with its term.
+    published_leader: Option<(u64, Option<u64>)>,
+    /// For how many ticks each peer has been waiting for a snapshot.
+    snapshot_ticks: BTreeMap<u64, usize>,
+    /// Who reads old entries for followers; without it this thread does.
+    reader: Option<SyncSender<FetchRequest>>,
+    /// First indices of what the reader has not answered yet.
+    fetching: BTreeSet<u64>,
     metrics: NodeMetrics,
 }
 
@@ -94,7 +112,7 @@ fn unavailable(reason: impl Into<String>) -> LogError {
 impl Node {
     /// Opens the log in `disk`. A cluster of one leads at once.
     pub(crate) fn open(
-        config: NodeConfig,
+        mut config: NodeConfig,
         disk: Arc<dyn Disk>,
         spare: Arc<Spare>,
         transport: &mut dyn Transport,
@@ -102,9 +120,10 @@ impl Node {
         let segment_config = SegmentConfig {
             segment_bytes: config.segment_bytes,
             checkpoint_every_bytes: config.checkpoint_every_bytes,
-            node_id: config.core.node_id,
+            raft_id: config.core.node_id,
         };
         let recovered = SegmentLog::open(disk.clone(), segment_config, spare, &config.voters)?;
+        config.core.node_id = recovered.raft_id;
         if recovered.torn_bytes > 0 {
             tracing::warn!(bytes = recovered.torn_bytes, "cut a torn tail that had not been acknowledged");
         }
@@ -133,21 +152,36 @@ impl Node {
             log: recovered.log,
             published,
             proposals: BTreeMap::new(),
-            reads: HashMap::new(),
+            reads: BTreeMap::new(),
             confirmed_reads: Vec::new(),
             next_read: 0,
             unwritten_bytes: 0,
             start_index: recovered.start.index,
             was_leader: false,
-            metrics: NodeMetrics::new(config.core.node_id),
+            published_leader: None,
+            snapshot_ticks: BTreeMap::new(),
+            reader: None,
+            fetching: BTreeSet::new(),
+            metrics: NodeMetrics::new(node_id(config.core.node_id)),
             config,
         };
         node.publish_state(&recovered.start)?;
+        transport.set_members(node.machine.members());
         if node.core.index().conf_state().get_voters() == [node.config.core.node_id] {
             node.core.campaign().map_err(|error| damaged(error.to_string()))?;
         }
         node.run(transport)?;
         Ok(node)
+    }
+
+    /// What Raft calls this node.
+    pub(crate) fn raft_id(&self) -> u64 {
+        self.config.core.node_id
+    }
+
+    /// Old entries for followers are read by somebody else from now on, who answers with [`Node::fetched`].
+    pub(crate) fn set_reader(&mut self, reader: SyncSender<FetchRequest>) {
+        self.reader = Some(reader);
     }
 
     pub(crate) fn published(&self) -> &Arc<Published> {
@@ -184,20 +218,28 @@ impl Node {
                 let read = self.reads.remove(&id).expect("the key was just seen");
                 self.read(read);
             }
+            self.expire_snapshots();
+            self.reconcile_members();
         }
         self.log.mark_if_idle()
     }
 
     /// Takes a peer's message.
     pub(crate) fn step(&mut self, message: Message) {
+        if message.to != self.raft_id() {
+            // Meant for an earlier incarnation, whose promises this one does not know.
+            tracing::debug!(to = message.to, "message for another node dropped");
+            return;
+        }
         if message.get_msg_type() == MessageType::MsgAppend && !message.entries.is_empty() {
             let entry_bytes = |entry: &Entry| SegmentLog::entry_bytes(entry.context.len(), entry.data.len());
             let bytes = message.entries.iter().map(entry_bytes).sum::<u64>();
-            if self.log.ensure_room(bytes).is_err() {
+            if self.log.ensure_room(self.unwritten_bytes + bytes).is_err() {
                 // Not taking it is safe: the leader repeats it, and this node does not acknowledge meanwhile.
                 tracing::warn!("no room for replicated entries: append dropped");
                 return;
             }
+            self.unwritten_bytes += bytes;
         }
         if let Err(error) = self.core.step(message) {
             tracing::debug!(%error, "message from a peer ignored");
@@ -237,12 +279,13 @@ impl Node {
                 self.proposals.insert(index, (term, reply));
                 Ok(())
             }
-            Err(ProposeError::NotLeader { leader }) => {
-                let leader = leader.map_or("none is known".to_owned(), |leader| format!("node {leader}"));
-                Err(Box::new((unavailable(format!("this node does not lead; leader: {leader}")), reply)))
-            }
+            Err(ProposeError::NotLeader { .. }) => Err(Box::new((self.not_leader(), reply))),
             Err(error @ ProposeError::Busy) => Err(Box::new((unavailable(error.to_string()), reply))),
         }
+    }
+
+    fn not_leader(&self) -> LogError {
+        LogError::NotLeader { leader: self.published.leader().1 }
     }
 
     /// Refuses what cannot succeed before it costs a write.
@@ -275,14 +318,21 @@ impl Node {
             Command::CompareAndSwap { value: Some(value), .. } if value.len() > MAX_VALUE_BYTES => {
                 invalid("metadata values have at most 256 KiB")
             }
+            Command::SetMember { member, .. } if member.address.len() > MAX_ADDRESS_BYTES => {
+                invalid("the address of a log node is too long")
+            }
             _ => Ok(()),
         }
     }
 
     /// Answers a read as of now, once a majority has confirmed that this node still leads.
     pub(crate) fn read(&mut self, read: Read) {
+        if let Read::View(reply) = read {
+            let _ = reply.send(Ok(self.view()));
+            return;
+        }
         if !self.core.is_leader() {
-            return read.fail(unavailable("this node does not lead"));
+            return read.fail(self.not_leader());
         }
         let id = self.next_read;
         self.next_read += 1;
@@ -310,6 +360,11 @@ impl Node {
             self.fail_pending(&unavailable("leadership was lost; the outcome is not known"));
         }
         self.was_leader = leads;
+        let leader = Some((self.core.term(), self.core.leader()));
+        if self.published_leader != leader {
+            self.published_leader = leader;
+            self.publish_role(&self.published.clone());
+        }
         self.metrics.state(leads, self.core.term(), self.log.set().total_bytes());
         Ok(())
     }
@@ -322,6 +377,8 @@ impl Node {
         if let Some(snapshot) = snapshot {
             let hard_state = hard_state.clone().unwrap_or_else(|| self.core.index().hard_state().clone());
             self.install(&Checkpoint::from_snapshot(&snapshot), hard_state)?;
+            transport.set_members(self.machine.members());
+            self.published_leader = None;
         }
         if must_sync && (hard_state.is_some() || !entries.is_empty()) {
             let (core, machine) = (&self.core, &self.machine);
@@ -333,11 +390,11 @@ impl Node {
         for message in messages {
             transport.send(message);
         }
-        self.apply(committed)?;
-        self.apply(newly_committed)
+        self.apply(committed, transport)?;
+        self.apply(newly_committed, transport)
     }
 
-    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
+    fn apply(&mut self, entries: Vec<Entry>, transport: &mut dyn Transport) -> Result<(), StoreError> {
         let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
         let mut may_trim = false;
         for entry in entries {
@@ -354,6 +411,10 @@ impl Node {
                     self.metrics.durable(branch, *end_lsn);
                 }
                 (Ok(_), Some(Command::ReportConsumer { .. })) => may_trim = true,
+                (Ok(Outcome::MembersChanged), _) => {
+                    self.published_leader = None;
+                    transport.set_members(self.machine.members());
+                }
                 _ => {}
             }
             if let Some((proposed_term, reply)) = self.proposals.remove(&index) {
@@ -400,7 +461,7 @@ impl Node {
                     let found = found.map(|(key, value)| (key.clone(), value.clone())).collect();
                     drop(reply.send(Ok(found)));
                 }
-                None => {}
+                Some(Read::View(_)) | None => {}
             }
         }
     }
@@ -413,10 +474,37 @@ impl Node {
         }
     }
 
+    /// Entries that left memory and that a follower still needs.
     fn fetch_for_followers(&mut self) -> Result<(), StoreError> {
         for request in self.core.take_fetches() {
-            let entries = read_entries(self.log.set(), request.low, request.high, request.max_bytes)?;
-            self.core.fetched(request, entries);
+            match &self.reader {
+                None => {
+                    let entries = read_entries(self.log.set(), request.low, request.high, request.max_bytes)?;
+                    self.core.fetched(request, entries);
+                }
+                Some(reader) => {
+                    // Raft asks again with every heartbeat: what is under way or finds no room may be dropped.
+                    let low = request.low;
+                    if !self.fetching.contains(&low) && reader.try_send(request).is_ok() {
+                        self.fetching.insert(low);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The reader's answer. Entries that were trimmed meanwhile are no error: the follower gets a snapshot.
+    pub(crate) fn fetched(
+        &mut self,
+        request: FetchRequest,
+        entries: Result<Vec<Entry>, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.fetching.remove(&request.low);
+        match entries {
+            Ok(entries) => self.core.fetched(request, entries),
+            Err(_) if request.low <= self.start_index => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -492,7 +580,7 @@ impl Node {
         for (_, (_, reply)) in std::mem::take(&mut self.proposals) {
             let _ = reply.send(Err(error.clone()));
         }
-        for (_, read) in self.reads.drain() {
+        for read in std::mem::take(&mut self.reads).into_values() {
             read.fail(error.clone());
         }
         self.confirmed_reads.clear();

@@ -67,6 +67,7 @@ pub(crate) struct Published {
     recent_bytes: AtomicUsize,
     recent_limit_bytes: usize,
     stopped: watch::Sender<Option<LogError>>,
+    leader: Mutex<(bool, Option<String>)>,
 }
 
 impl Published {
@@ -76,6 +77,7 @@ impl Published {
             recent_bytes: AtomicUsize::new(0),
             recent_limit_bytes,
             stopped: watch::Sender::new(None),
+            leader: Mutex::default(),
         })
     }
 
@@ -120,6 +122,16 @@ impl Published {
     /// The log of a branch now begins at `first_lsn`.
     pub(crate) fn set_first_lsn(&self, branch: BranchId, first_lsn: Lsn) {
         self.branch(branch).chunks.lock().first_lsn = first_lsn;
+    }
+
+    /// Whether a leader is known, and where it listens.
+    pub(crate) fn set_leader(&self, known: bool, address: Option<String>) {
+        *self.leader.lock() = (known, address);
+    }
+
+    /// See [`Published::set_leader`].
+    pub(crate) fn leader(&self) -> (bool, Option<String>) {
+        self.leader.lock().clone()
     }
 
     /// Nothing will be published any more; readers are told why.

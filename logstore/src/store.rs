@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use metrics::{Histogram, histogram};
 use parking_lot::{Condvar, Mutex};
-use raft::eraftpb::Message;
+use raft::eraftpb::{Entry, Message};
 use storage::{BranchId, Epoch, Lsn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
@@ -23,30 +23,42 @@ use crate::client::{
     BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataValue, SwapOutcome,
 };
 use crate::command::Command;
-use crate::core::CoreConfig;
+use crate::core::{CoreConfig, FetchRequest};
 use crate::disk::Disk;
 use crate::disk::local::LocalDisk;
+use crate::identity::{MAX_NODE_ID, raft_id};
 use crate::machine::Outcome;
-use crate::node::{Node, NodeConfig, Read, Reply};
+use crate::members::{Member, Members};
+use crate::node::{ClusterView, Node, NodeConfig, Read, Reply};
 use crate::published::Published;
-use crate::segment::{MIN_SEGMENT_BYTES, SegmentSet, Spare, StoreError};
+use crate::segment::{MIN_SEGMENT_BYTES, SegmentSet, Spare, StoreError, read_entries};
 use crate::subscription::{subscribe, to_log_error};
 use crate::transport::{NoPeers, Transport};
 
 /// Queue space is counted in units of this many bytes.
 const PERMIT_BYTES: usize = 1024;
-/// Messages of peers that wait; more are dropped, as a network would.
-const MAX_QUEUED_MESSAGES: usize = 4096;
+/// Messages of peers that wait to be taken; beyond it their senders wait.
+const MESSAGE_QUEUE_BYTES: usize = 64 << 20;
+/// Charged for a message beside its entries.
+const MESSAGE_OVERHEAD_BYTES: usize = 1024;
+/// Requests for old entries that wait; Raft repeats what finds no room.
+const MAX_FETCHES: usize = 64;
 
 /// Settings of a log node. Begin with [`LogStoreConfig::new`] and change what differs.
 #[derive(Clone, Debug)]
 pub struct LogStoreConfig {
     /// Directory of the segment files; made if it does not exist.
     pub data_dir: PathBuf,
-    /// This node; not zero.
+    /// This node, 1 to 65535.
     pub node_id: u64,
-    /// Members of the cluster when it is begun, this node included. Ignored once the log exists.
+    /// Members of the cluster when it is begun, this node included; none for a node that begins or joins a cluster
+    /// together with others (see [`crate::cluster`]). Ignored once the log exists.
     pub peers: Vec<u64>,
+    /// The incarnation that a node gets whose directory is empty: drawn at random by the caller. Zero where the members
+    /// are named in `peers`.
+    pub incarnation: u64,
+    /// What election timeouts are drawn from: at random, and another for each node.
+    pub election_seed: u64,
     /// Size of a segment file. At least 16 KiB.
     pub segment_bytes: u64,
     /// A checkpoint is written this often; a start reads about this much.
@@ -76,6 +88,8 @@ impl LogStoreConfig {
             data_dir: data_dir.into(),
             node_id: 1,
             peers: vec![1],
+            incarnation: 0,
+            election_seed: 1,
             segment_bytes: 64 << 20,
             checkpoint_every_bytes: 8 << 20,
             max_append_bytes: 8 << 20,
@@ -91,8 +105,11 @@ impl LogStoreConfig {
 
     fn check(&self) -> Result<(), OpenError> {
         let invalid = |reason: &str| Err(OpenError::Config { reason: reason.to_owned() });
-        if self.node_id == 0 || !self.peers.contains(&self.node_id) {
-            return invalid("node_id is not zero and is one of the peers");
+        if self.node_id == 0 || self.node_id > MAX_NODE_ID {
+            return invalid("node_id is 1 to 65535");
+        }
+        if !self.peers.is_empty() && (self.incarnation != 0 || !self.peers.contains(&self.node_id)) {
+            return invalid("node_id is one of the peers, which have no incarnation");
         }
         if self.segment_bytes < MIN_SEGMENT_BYTES || !self.segment_bytes.is_multiple_of(4096) {
             return invalid("segment_bytes is at least 16 KiB and a multiple of 4096");
@@ -112,13 +129,14 @@ impl LogStoreConfig {
     fn node(&self) -> NodeConfig {
         NodeConfig {
             core: CoreConfig {
-                node_id: self.node_id,
+                node_id: raft_id(self.node_id, self.incarnation),
                 election_ticks: self.election_ticks,
                 heartbeat_ticks: self.heartbeat_ticks,
                 max_message_bytes: 1 << 20,
                 max_inflight_messages: 256,
                 max_uncommitted_bytes: (2 * self.queue_bytes as u64).max(4 << 20),
                 max_committed_bytes_per_ready: 16 << 20,
+                election_seed: self.election_seed,
             },
             voters: self.peers.clone(),
             segment_bytes: self.segment_bytes,
@@ -163,8 +181,10 @@ pub enum OpenError {
 enum Request {
     Propose { command: Command, reply: Reply, _permit: OwnedSemaphorePermit },
     Read(Read),
-    Message(Box<Message>),
+    Message(Box<Message>, OwnedSemaphorePermit),
     Unreachable(u64),
+    Fetched(FetchRequest, Result<Vec<Entry>, StoreError>),
+    Bootstrap(Members, oneshot::Sender<bool>),
     Shutdown,
 }
 
@@ -173,6 +193,7 @@ struct Inbox {
     queue: Mutex<Queue>,
     arrived: Condvar,
     permits: Arc<Semaphore>,
+    message_permits: Arc<Semaphore>,
     queue_bytes: usize,
 }
 
@@ -195,6 +216,7 @@ impl Inbox {
 
     fn close(&self) {
         self.permits.close();
+        self.message_permits.close();
         let mut queue = self.queue.lock();
         queue.closed = true;
         queue.requests.clear();
@@ -214,6 +236,9 @@ impl Inbox {
                 Request::Propose { command: Command::Append { bytes, .. }, .. } => bytes.len() as u64 + 256,
                 Request::Propose { command: Command::CompareAndSwap { value: Some(value), .. }, .. } => {
                     value.len() as u64 + 2048
+                }
+                Request::Message(message, _) => {
+                    2048 + message.entries.iter().map(|entry| entry.data.len() as u64 + 256).sum::<u64>()
                 }
                 _ => 2048,
             };
@@ -235,6 +260,7 @@ pub struct LogStore {
     disk: Arc<dyn Disk>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     append_seconds: Histogram,
+    raft_id: u64,
 }
 
 impl LogStore {
@@ -266,7 +292,7 @@ impl LogStore {
             spawn("log-segments", move || spare.serve()).map_err(|source| directory_error(&config, source))?
         };
         let opened = Node::open(config.node(), disk.clone(), spare.clone(), &mut *transport);
-        let node = match opened {
+        let mut node = match opened {
             Ok(node) => node,
             Err(error) => {
                 spare.close();
@@ -279,17 +305,32 @@ impl LogStore {
             queue: Mutex::default(),
             arrived: Condvar::new(),
             permits: Arc::new(Semaphore::new(config.queue_bytes / PERMIT_BYTES)),
+            message_permits: Arc::new(Semaphore::new(MESSAGE_QUEUE_BYTES / PERMIT_BYTES)),
             queue_bytes: config.queue_bytes,
         });
         let tick = Duration::from_millis(config.tick_ms);
+        let raft_id = node.raft_id();
+        // Old entries are read beside the writing thread: a follower that has fallen behind slows nobody else.
+        let (fetches, to_fetch) = std::sync::mpsc::sync_channel::<FetchRequest>(MAX_FETCHES);
+        node.set_reader(fetches);
+        let reader = {
+            let (inbox, segments) = (inbox.clone(), segments.clone());
+            let read = move || {
+                for request in to_fetch {
+                    let entries = read_entries(&segments, request.low, request.high, request.max_bytes);
+                    inbox.push(Request::Fetched(request, entries));
+                }
+            };
+            spawn("log-reader", read).map_err(|source| directory_error(&config, source))?
+        };
         let thread = {
             let inbox = inbox.clone();
             spawn("log-writer", move || serve(node, &inbox, &mut *transport, tick))
                 .map_err(|source| directory_error(&config, source))?
         };
-        let threads = Mutex::new(vec![thread, maker]);
+        let threads = Mutex::new(vec![thread, maker, reader]);
         let append_seconds = histogram!("alluvium_log_append_seconds", "node" => config.node_id.to_string());
-        Ok(LogStore { inbox, published, segments, spare, disk, threads, append_seconds })
+        Ok(LogStore { inbox, published, segments, spare, disk, threads, append_seconds, raft_id })
     }
 
     /// A client in this process.
@@ -312,12 +353,42 @@ impl LogStore {
         })
     }
 
-    /// Takes a message from a peer. Drops it when too many wait.
-    pub fn deliver(&self, message: Message) {
-        let waiting = self.inbox.queue.lock().requests.len();
-        if waiting < MAX_QUEUED_MESSAGES {
-            self.inbox.push(Request::Message(Box::new(message)));
+    /// What Raft calls this node: its number and incarnation.
+    pub fn raft_id(&self) -> u64 {
+        self.raft_id
+    }
+
+    /// Takes a message from a peer; waits while too much is waiting already.
+    pub async fn deliver(&self, message: Message) {
+        let entries: usize = message.entries.iter().map(|entry| entry.data.len() + entry.context.len()).sum();
+        let bytes = MESSAGE_OVERHEAD_BYTES + entries + message.get_snapshot().data.len();
+        let permits = (bytes.min(MESSAGE_QUEUE_BYTES) / PERMIT_BYTES) as u32;
+        if let Ok(permit) = self.inbox.message_permits.clone().acquire_many_owned(permits).await {
+            self.inbox.push(Request::Message(Box::new(message), permit));
         }
+    }
+
+    /// What this node sees of its cluster, without asking others.
+    pub async fn view(&self) -> Result<ClusterView, LogError> {
+        self.local_client().read(Read::View).await
+    }
+
+    /// Begins a cluster with these members, if this node is still blank. Only when all of them have said that they are.
+    pub async fn bootstrap(&self, members: Members) -> Result<bool, LogError> {
+        let (reply, begun) = oneshot::channel();
+        self.inbox.push(Request::Bootstrap(members, reply));
+        begun.await.map_err(|_| gone())
+    }
+
+    /// Adds a node to the cluster or changes what is known of it, if its incarnation is `expected`. The leader then
+    /// brings Raft's membership into line.
+    pub async fn set_member(&self, node_id: u64, expected: Option<u64>, member: Member) -> Result<(), LogError> {
+        self.local_client().propose(Command::SetMember { node_id, expected, member }, 0).await.map(|_| ())
+    }
+
+    /// Removes a node from the cluster.
+    pub async fn remove_member(&self, node_id: u64) -> Result<(), LogError> {
+        self.local_client().propose(Command::RemoveMember { node_id }, 0).await.map(|_| ())
     }
 
     /// The transport could not reach `peer`.
@@ -437,7 +508,12 @@ fn serve_batch(
                 permits.push(_permit);
             }
             Request::Read(read) => node.read(read),
-            Request::Message(message) => node.step(*message),
+            Request::Message(message, permit) => {
+                node.step(*message);
+                permits.push(permit);
+            }
+            Request::Fetched(request, entries) => node.fetched(request, entries)?,
+            Request::Bootstrap(members, reply) => drop(reply.send(node.bootstrap(members, transport)?)),
             Request::Unreachable(peer) => node.report_unreachable(peer),
             Request::Shutdown => running = false,
         }

@@ -2,6 +2,8 @@
 
 use raft::eraftpb::Message;
 
+use crate::members::Members;
+
 /// Sends messages between peers. Delivery is best effort, in any order: Raft repeats what was lost. Implementations must
 /// not block: they queue within a bound and drop what exceeds it.
 ///
@@ -10,6 +12,8 @@ use raft::eraftpb::Message;
 pub trait Transport: Send {
     /// Sends to `message.to`.
     fn send(&mut self, message: Message);
+    /// The cluster consists of these nodes now.
+    fn set_members(&mut self, _members: &Members) {}
 }
 
 /// For a cluster of one.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub mod log_nodes;
 pub mod pgbench;
 pub mod postgres;
 pub mod s3;

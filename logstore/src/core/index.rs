@@ -226,10 +226,18 @@ impl Storage for LogIndex {
         Ok(self.terms.last_index())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    /// The log's beginning, from which on the receiver is sent every entry: so it holds the same bytes as everybody.
+    /// It may have become a member later than that. Then it is named as a learner ahead of the entry that adds it:
+    /// Raft does not take a snapshot that does not know its receiver, and a learner counts in no majority.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         if self.snapshot.get_metadata().index < request_index {
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         }
-        Ok(self.snapshot.clone())
+        let mut snapshot = self.snapshot.clone();
+        let conf_state = snapshot.mut_metadata().mut_conf_state();
+        if !conf_state.voters.contains(&to) && !conf_state.learners.contains(&to) {
+            conf_state.mut_learners().push(to);
+        }
+        Ok(snapshot)
     }
 }

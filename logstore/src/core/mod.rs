@@ -15,8 +15,12 @@ mod terms;
 
 use bytes::Bytes;
 use protobuf::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, HardState, Message, MessageType, Snapshot};
-use raft::{Config, RawNode, Ready, StateRole};
+use raft::eraftpb::{
+    ConfChange, ConfChangeType, ConfChangeV2, Entry, EntryType, HardState, Message, MessageType, Snapshot,
+};
+use raft::{Config, ProgressState, RawNode, Ready, StateRole};
+
+use crate::members::Step;
 
 pub use index::{FetchRequest, LogIndex};
 pub use terms::TermRuns;
@@ -38,6 +42,8 @@ pub struct CoreConfig {
     pub max_uncommitted_bytes: u64,
     /// Committed entries handed out at a time.
     pub max_committed_bytes_per_ready: u64,
+    /// What election timeouts are drawn from.
+    pub election_seed: u64,
 }
 
 /// Why a proposal was not taken. Nothing was written.
@@ -86,6 +92,28 @@ pub struct Persisted {
 pub struct Core {
     node: RawNode<LogIndex>,
     outstanding: Option<Outstanding>,
+    election_ticks: usize,
+    election_choice: u64,
+    /// Term, role and leader when the election timeout was last drawn.
+    timeout_for: (u64, u8, u64),
+    timeout_ticks: usize,
+}
+
+/// How far a peer has got, as the leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// Raft's id of the peer.
+    pub raft_id: u64,
+    /// It votes.
+    pub votes: bool,
+    /// It holds the log up to this index.
+    pub matched_index: u64,
+    /// It was heard from within the last election timeout.
+    pub is_active: bool,
+    /// It takes entries as they come, rather than a snapshot or probes.
+    pub replicates: bool,
+    /// It is being sent a snapshot.
+    pub awaits_snapshot: bool,
 }
 
 /// A ready that has been handed out and not yet come back.
@@ -115,22 +143,58 @@ impl Core {
         };
         raft_config.validate()?;
         let node = RawNode::new(&raft_config, index, &log_drain::logger())?;
-        Ok(Core { node, outstanding: None })
+        let mut core = Core {
+            node,
+            outstanding: None,
+            election_ticks: config.election_ticks,
+            election_choice: config.election_seed,
+            timeout_for: (0, 0, 0),
+            timeout_ticks: 0,
+        };
+        core.draw_timeout();
+        core.set_timeout();
+        Ok(core)
+    }
+
+    fn draw_timeout(&mut self) {
+        // SplitMix64: raft-rs draws from the thread's generator, which no test could repeat.
+        self.election_choice = self.election_choice.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.election_choice;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        self.timeout_ticks = self.election_ticks + ((mixed ^ (mixed >> 31)) % self.election_ticks as u64) as usize;
+    }
+
+    /// Puts our own choice in the place of what raft-rs has drawn.
+    fn set_timeout(&mut self) {
+        let raft = &self.node.raft;
+        let now = (raft.term, raft.state as u8, raft.leader_id);
+        let again = raft.election_elapsed == 0 && matches!(raft.state, StateRole::PreCandidate | StateRole::Candidate);
+        if now != self.timeout_for || again {
+            self.timeout_for = now;
+            self.draw_timeout();
+        }
+        self.node.raft.set_randomized_election_timeout(self.timeout_ticks);
     }
 
     /// Time passes.
     pub fn tick(&mut self) {
         self.node.tick();
+        self.set_timeout();
     }
 
     /// Asks for leadership now instead of after the election timeout.
     pub fn campaign(&mut self) -> raft::Result<()> {
-        self.node.campaign()
+        let begun = self.node.campaign();
+        self.set_timeout();
+        begun
     }
 
     /// Takes a peer's message. Errors concern only this message (unknown peer, local message): drop it.
     pub fn step(&mut self, message: Message) -> raft::Result<()> {
-        self.node.step(message)
+        let taken = self.node.step(message);
+        self.set_timeout();
+        taken
     }
 
     /// Proposes an entry. The answer names it for ever: if another term's entry is committed at this index, the
@@ -226,6 +290,43 @@ impl Core {
         let conf_state = changed.map_err(|error| format!("membership entry {}: {error}", entry.index))?;
         self.node.mut_store().set_conf_state(conf_state);
         Ok(())
+    }
+
+    /// Proposes a step of the membership; false when it must wait.
+    pub fn propose_step(&mut self, step: Step) -> bool {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader || raft.has_pending_conf() || raft.lead_transferee.is_some() {
+            return false;
+        }
+        let (change_type, node_id) = match step {
+            Step::Learner(id) => (ConfChangeType::AddLearnerNode, id),
+            Step::Voter(id) => (ConfChangeType::AddNode, id),
+            Step::Remove(id) => (ConfChangeType::RemoveNode, id),
+        };
+        let change = ConfChange { change_type, node_id, ..ConfChange::default() };
+        self.node.propose_conf_change(Vec::new(), change).is_ok()
+    }
+
+    /// Hands leadership to `peer`, which holds the whole log or soon will.
+    pub fn transfer_leader(&mut self, peer: u64) {
+        self.node.transfer_leader(peer);
+    }
+
+    /// The peers as the leader sees them, in order of their ids.
+    pub fn peers(&self) -> Vec<PeerProgress> {
+        let raft = &self.node.raft;
+        let voters = raft.prs().conf().voters();
+        let progress = raft.prs().iter().filter(|(id, _)| **id != raft.id).map(|(&raft_id, progress)| PeerProgress {
+            raft_id,
+            votes: voters.contains(raft_id),
+            matched_index: progress.matched,
+            is_active: progress.recent_active,
+            replicates: progress.state == ProgressState::Replicate,
+            awaits_snapshot: progress.state == ProgressState::Snapshot,
+        });
+        let mut peers: Vec<PeerProgress> = progress.collect();
+        peers.sort_by_key(|peer| peer.raft_id);
+        peers
     }
 
     /// The log was trimmed: it begins after `snapshot` now.

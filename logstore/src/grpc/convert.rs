@@ -34,6 +34,9 @@ pub(super) fn to_failure(error: LogError) -> Failure {
             limit_bytes: limit_bytes as u64,
             ..empty
         },
+        LogError::NotLeader { leader } => {
+            Failure { kind: Kind::NotLeader.into(), leader: leader.unwrap_or_default(), ..empty }
+        }
         LogError::Unavailable { reason } => Failure { kind: Kind::Unavailable.into(), reason, ..empty },
         LogError::NoSpace { reason } => Failure { kind: Kind::NoSpace.into(), reason, ..empty },
         LogError::Corrupt { reason } => Failure { kind: Kind::Corrupt.into(), reason, ..empty },
@@ -42,7 +45,7 @@ pub(super) fn to_failure(error: LogError) -> Failure {
 }
 
 /// The error in a message. An unknown kind, of a newer server, counts as unavailable: the outcome is not known.
-pub(super) fn from_failure(failure: Failure) -> LogError {
+pub(crate) fn from_failure(failure: Failure) -> LogError {
     let branch = BranchId(failure.branch);
     let (asked, actual) = (Lsn(failure.asked_lsn), Lsn(failure.actual_lsn));
     let kind = failure.kind();
@@ -59,6 +62,7 @@ pub(super) fn from_failure(failure: Failure) -> LogError {
         Kind::TooLarge => {
             LogError::TooLarge { branch, bytes: failure.bytes as usize, limit_bytes: failure.limit_bytes as usize }
         }
+        Kind::NotLeader => LogError::NotLeader { leader: Some(failure.leader).filter(|leader| !leader.is_empty()) },
         Kind::NoSpace => LogError::NoSpace { reason },
         Kind::Corrupt => LogError::Corrupt { reason },
         Kind::Invalid => LogError::Invalid { reason },

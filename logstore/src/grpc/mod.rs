@@ -1,10 +1,20 @@
 //! The log service over gRPC: [`LogServer`] offers a store's clients to the network, [`RemoteLog`] is one on the other
-//! side.
+//! side; [`RaftServer`] and [`PeerTransport`] join nodes to a cluster.
 
+mod append_stream;
 mod convert;
+mod endpoints;
+mod follow;
+mod operator;
+pub(crate) mod peers;
+mod raft_server;
 mod remote;
 mod server;
 
+pub(crate) use convert::from_failure;
+pub use operator::{ClusterStatus, NodeStatus, Operator};
+pub use peers::{Credentials, PeerTransport};
+pub use raft_server::RaftServer;
 pub use remote::RemoteLog;
 pub use server::LogServer;
 

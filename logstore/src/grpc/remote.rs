@@ -1,116 +1,217 @@
 //! The calling side: a log service elsewhere, as a [`LogClient`] and [`MetadataClient`].
+//!
+//! A client knows some nodes' addresses and finds the leader by asking: who does not lead names who does. Calls that may
+//! be repeated are repeated within a deadline; an append is one of them, because its epoch and start make a second
+//! arrival recognizable. A compare-and-swap is repeated only while nobody can have done it.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use proto::logstore as wire;
-use proto::logstore::log_service_client::LogServiceClient;
 use storage::{BranchId, Epoch, Lsn};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::Instant;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 
+use super::append_stream::{Append, AppendStream, Queued, unavailable};
 use super::convert::{from_failure, from_value};
-use super::{MAX_APPENDS_IN_FLIGHT, MAX_MESSAGE_BYTES};
+use super::endpoints::{Endpoints, NodeClient};
+use super::follow::follow;
 use crate::client::{
     BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataValue, SwapOutcome,
 };
 
-/// Unanswered appends by request id; `None` once the stream has ended: what is not answered by then never will be.
-type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Result<Lsn, LogError>>>>>;
+/// How long a call looks for a node that can answer it.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LAST_PAUSE: Duration = Duration::from_millis(200);
 
-/// A client of a log node over gRPC. Connects when first used and again after a failure.
+/// A client of a log service over gRPC. Connects when first used and again after a failure.
 pub struct RemoteLog {
-    client: LogServiceClient<Channel>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    endpoints: Arc<Endpoints>,
     /// Where the append stream's task runs.
     runtime: Handle,
+    patience: Duration,
     next_request: AtomicU64,
     appends: Mutex<Option<AppendStream>>,
+    /// Starts of appends whose outcome is open: an append that comes before its predecessor waits for it.
+    open_appends: Mutex<BTreeSet<(BranchId, Epoch, Lsn)>>,
 }
 
-/// One pipelined stream of appends.
-#[derive(Clone)]
-struct AppendStream {
-    requests: mpsc::Sender<wire::AppendRequest>,
-    waiting: Arc<Waiting>,
+/// May a call be made again when nobody knows what became of it?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Always,
+    /// Only after a node has said that it did nothing.
+    IfRefused,
 }
 
-fn unavailable(status: &Status) -> LogError {
-    LogError::Unavailable { reason: format!("{}: {}", status.code(), status.message()) }
+/// A pause that grows, until a deadline.
+struct Attempts {
+    deadline: Instant,
+    pause: Duration,
 }
 
-fn broken() -> LogError {
-    LogError::Unavailable { reason: "the connection to the log service ended before the answer".into() }
+impl Attempts {
+    fn new(patience: Duration) -> Attempts {
+        Attempts { deadline: Instant::now() + patience, pause: FIRST_PAUSE }
+    }
+
+    /// False once there is no time for another attempt.
+    async fn pause(&mut self) -> bool {
+        if Instant::now() + self.pause >= self.deadline {
+            return false;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LAST_PAUSE);
+        true
+    }
 }
 
 impl RemoteLog {
-    /// A client of the node at `endpoint`. To be called within a tokio runtime; does not wait for the connection.
-    pub fn new(endpoint: Endpoint) -> RemoteLog {
-        let client = LogServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        RemoteLog { client, runtime: Handle::current(), next_request: AtomicU64::new(1), appends: Mutex::new(None) }
+    /// A client of the service whose nodes listen at `addresses` (`host:port`; some of them are enough). To be called
+    /// within a tokio runtime; does not wait for a connection.
+    pub fn new(addresses: Vec<String>) -> Result<RemoteLog, LogError> {
+        RemoteLog::with_patience(addresses, DEFAULT_PATIENCE)
     }
 
-    /// The running append stream, or a new one.
-    fn append_stream(&self) -> AppendStream {
-        let mut current = self.appends.lock();
-        if let Some(stream) = &*current
-            && stream.waiting.lock().is_some()
-        {
-            return stream.clone();
-        }
-        let (requests, outgoing) = mpsc::channel(MAX_APPENDS_IN_FLIGHT);
-        let waiting: Arc<Waiting> = Arc::new(Mutex::new(Some(HashMap::new())));
-        let mut client = self.client.clone();
-        let answers = waiting.clone();
-        self.runtime.spawn(async move {
-            let ended = match client.append(ReceiverStream::new(outgoing)).await {
-                Ok(incoming) => receive(incoming.into_inner(), &answers).await,
-                Err(status) => unavailable(&status),
-            };
-            for (_, answer) in answers.lock().take().unwrap_or_default() {
-                let _ = answer.send(Err(ended.clone()));
-            }
-        });
-        current.insert(AppendStream { requests, waiting }).clone()
+    /// The same, with calls that look for a node that can answer for as long as `patience`.
+    pub fn with_patience(addresses: Vec<String>, patience: Duration) -> Result<RemoteLog, LogError> {
+        let shared = Shared {
+            endpoints: Arc::new(Endpoints::new(addresses)?),
+            runtime: Handle::current(),
+            patience,
+            next_request: AtomicU64::new(1),
+            appends: Mutex::new(None),
+            open_appends: Mutex::default(),
+        };
+        Ok(RemoteLog { shared: Arc::new(shared) })
     }
-}
 
-/// Hands out answers until the stream ends; tells why it did.
-async fn receive(mut incoming: tonic::Streaming<wire::AppendResponse>, waiting: &Waiting) -> LogError {
-    loop {
-        match incoming.message().await {
-            Ok(Some(response)) => {
-                let answer = waiting.lock().as_mut().and_then(|waiting| waiting.remove(&response.request_id));
-                if let Some(answer) = answer {
-                    let outcome = response.failure.map_or(Ok(Lsn(response.end_lsn)), |error| Err(from_failure(error)));
-                    let _ = answer.send(outcome);
+    /// Makes a call until it has an answer.
+    async fn call<T, F>(&self, repeat: Repeat, make: impl Fn(NodeClient) -> F) -> Result<T, LogError>
+    where
+        F: Future<Output = Result<(T, Option<wire::Failure>), Status>>,
+    {
+        let endpoints = &self.shared.endpoints;
+        let mut attempts = Attempts::new(self.shared.patience);
+        loop {
+            let (address, client) = endpoints.current();
+            let answered = tokio::time::timeout_at(attempts.deadline, make(client)).await;
+            let error = match answered {
+                Ok(Ok((answer, None))) => return Ok(answer),
+                Ok(Ok((_, Some(failure)))) => match from_failure(failure) {
+                    LogError::NotLeader { leader } => {
+                        endpoints.move_on(&address, leader.as_deref());
+                        LogError::Unavailable { reason: format!("{address} does not lead") }
+                    }
+                    error @ LogError::Unavailable { .. } => {
+                        endpoints.move_on(&address, None);
+                        if repeat == Repeat::IfRefused {
+                            return Err(error);
+                        }
+                        error
+                    }
+                    error => return Err(error),
+                },
+                Ok(Err(status)) => {
+                    endpoints.move_on(&address, None);
+                    let error = unavailable(&status);
+                    if repeat == Repeat::IfRefused {
+                        return Err(error);
+                    }
+                    error
                 }
+                Err(_) => {
+                    endpoints.move_on(&address, None);
+                    return Err(LogError::Unavailable { reason: format!("{address} does not answer") });
+                }
+            };
+            if !attempts.pause().await {
+                return Err(error);
             }
-            Ok(None) => return broken(),
-            Err(status) => return unavailable(&status),
         }
     }
 }
 
-fn checked<T>(answer: T, failure: Option<wire::Failure>) -> Result<T, LogError> {
-    failure.map_or(Ok(answer), |failure| Err(from_failure(failure)))
+impl Shared {
+    /// Queues an append on the running stream to the node believed to lead, or on a new one.
+    fn queue(&self, append: &Append) -> Queued {
+        let (address, client) = self.endpoints.current();
+        let mut current = self.appends.lock();
+        let stream = match &*current {
+            Some(stream) if stream.is_open() && stream.address() == address => stream,
+            _ => current.insert(AppendStream::open(address, client, &self.runtime)),
+        };
+        stream.queue(self.next_request.fetch_add(1, Ordering::Relaxed), append)
+    }
+
+    fn has_open_predecessor(&self, append: &Append) -> bool {
+        let open = self.open_appends.lock();
+        let first = (append.branch, append.epoch, Lsn::ZERO);
+        open.range(first..(append.branch, append.epoch, append.start_lsn)).next().is_some()
+    }
+
+    /// Repeats an append until its outcome is known.
+    async fn append(&self, append: Append, mut queued: Queued) -> Result<Lsn, LogError> {
+        let group_end = append.start_lsn.advance(append.bytes.len() as u64);
+        let mut attempts = Attempts::new(self.patience);
+        let mut may_be_in = false;
+        loop {
+            let address = queued.address();
+            let error = match tokio::time::timeout_at(attempts.deadline, queued.outcome()).await {
+                Ok(Ok(end_lsn)) => return Ok(end_lsn),
+                // The epoch is checked before the position: it is still ours, and nobody else can have written this.
+                Ok(Err(LogError::Gap { end_lsn, .. })) if may_be_in && end_lsn >= group_end => return Ok(group_end),
+                Ok(Err(error @ LogError::Gap { end_lsn, .. })) => {
+                    if end_lsn >= append.start_lsn || !self.has_open_predecessor(&append) {
+                        return Err(error);
+                    }
+                    error
+                }
+                Ok(Err(LogError::NotLeader { leader })) => {
+                    self.endpoints.move_on(&address, leader.as_deref());
+                    LogError::Unavailable { reason: format!("{address} does not lead") }
+                }
+                Ok(Err(error @ LogError::Unavailable { .. })) => {
+                    may_be_in = true;
+                    self.endpoints.move_on(&address, None);
+                    error
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    self.endpoints.move_on(&address, None);
+                    return Err(LogError::Unavailable { reason: format!("{address} does not answer") });
+                }
+            };
+            if !attempts.pause().await {
+                return Err(error);
+            }
+            queued = self.queue(&append);
+        }
+    }
 }
 
 #[async_trait]
 impl LogClient for RemoteLog {
+    // A grant whose answer was lost is never used: repeating the call only takes a higher epoch.
     async fn acquire_epoch(&self, branch: BranchId) -> Result<EpochGrant, LogError> {
-        let request = wire::AcquireEpochRequest { branch: branch.0 };
-        let answer = self.client.clone().acquire_epoch(request).await.map_err(|status| unavailable(&status))?;
-        let answer = answer.into_inner();
-        checked(EpochGrant { epoch: Epoch(answer.epoch), end_lsn: Lsn(answer.end_lsn) }, answer.failure)
+        self.call(Repeat::Always, |mut client| async move {
+            let answer = client.acquire_epoch(wire::AcquireEpochRequest { branch: branch.0 }).await?.into_inner();
+            Ok((EpochGrant { epoch: Epoch(answer.epoch), end_lsn: Lsn(answer.end_lsn) }, answer.failure))
+        })
+        .await
     }
 
     // Written out, so that requests are sent in the order of the calls, not of the first polls.
@@ -125,25 +226,10 @@ impl LogClient for RemoteLog {
         'client: 'result,
         Self: 'result,
     {
-        let request_id = self.next_request.fetch_add(1, Ordering::Relaxed);
-        let request =
-            wire::AppendRequest { request_id, branch: branch.0, epoch: epoch.0, start_lsn: start_lsn.0, bytes };
-        let AppendStream { requests, waiting } = self.append_stream();
-        let (answer, outcome) = oneshot::channel();
-        match &mut *waiting.lock() {
-            Some(waiting) => drop(waiting.insert(request_id, answer)),
-            None => return Box::pin(async { Err(broken()) }),
-        }
-        let queued = requests.try_send(request);
-        Box::pin(async move {
-            if let Err(mpsc::error::TrySendError::Full(request)) = queued
-                && requests.send(request).await.is_err()
-            {
-                return Err(broken());
-            }
-            // If the stream has ended, its task drops or answers what waits.
-            outcome.await.unwrap_or_else(|_| Err(broken()))
-        })
+        let append = Append { branch, epoch, start_lsn, bytes };
+        let open = OpenAppend::new(self.shared.clone(), (branch, epoch, start_lsn));
+        let queued = self.shared.queue(&append);
+        Box::pin(async move { open.shared.append(append, queued).await })
     }
 
     async fn subscribe(
@@ -151,54 +237,48 @@ impl LogClient for RemoteLog {
         branch: BranchId,
         from_lsn: Lsn,
     ) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError> {
-        let request = wire::SubscribeRequest { branch: branch.0, from_lsn: from_lsn.0 };
-        let stream = self.client.clone().subscribe(request).await.map_err(|status| unavailable(&status))?;
-        let chunks = stream.into_inner().map(|message| {
-            let message = message.map_err(|status| unavailable(&status))?;
-            let (start_lsn, epoch) = (Lsn(message.start_lsn), Epoch(message.epoch));
-            checked(LogChunk { start_lsn, epoch, bytes: message.bytes }, message.failure)
-        });
-        // A refusal comes as the first message: it is the answer to this call. Waiting for it would wait for the first
-        // chunk, so it is told apart by what the branch holds.
-        let status = self.status(branch).await?;
-        if from_lsn < status.first_lsn {
-            return Err(LogError::Trimmed { branch, asked: from_lsn, first_lsn: status.first_lsn });
-        }
-        Ok(chunks.boxed())
+        follow(self.shared.endpoints.clone(), branch, from_lsn, self.shared.patience).await
     }
 
     async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError> {
-        let request = wire::StatusRequest { branch: branch.0 };
-        let answer = self.client.clone().status(request).await.map_err(|status| unavailable(&status))?.into_inner();
-        let status = BranchStatus {
-            epoch: Epoch(answer.epoch),
-            first_lsn: Lsn(answer.first_lsn),
-            durable_lsn: Lsn(answer.durable_lsn),
-        };
-        checked(status, answer.failure)
+        self.call(Repeat::Always, |mut client| async move {
+            let answer = client.status(wire::StatusRequest { branch: branch.0 }).await?.into_inner();
+            let status = BranchStatus {
+                epoch: Epoch(answer.epoch),
+                first_lsn: Lsn(answer.first_lsn),
+                durable_lsn: Lsn(answer.durable_lsn),
+            };
+            Ok((status, answer.failure))
+        })
+        .await
     }
 
     async fn report_consumer(&self, branch: BranchId, consumer: &str, durable_lsn: Lsn) -> Result<(), LogError> {
-        let (consumer, durable_lsn) = (consumer.to_owned(), durable_lsn.0);
-        let request = wire::ReportConsumerRequest { branch: branch.0, consumer, durable_lsn };
-        let answer = self.client.clone().report_consumer(request).await.map_err(|status| unavailable(&status))?;
-        checked((), answer.into_inner().failure)
+        self.call(Repeat::Always, |mut client| async move {
+            let (consumer, durable_lsn) = (consumer.to_owned(), durable_lsn.0);
+            let request = wire::ReportConsumerRequest { branch: branch.0, consumer, durable_lsn };
+            Ok(((), client.report_consumer(request).await?.into_inner().failure))
+        })
+        .await
     }
 }
 
 #[async_trait]
 impl MetadataClient for RemoteLog {
     async fn get(&self, key: &str) -> Result<Option<MetadataValue>, LogError> {
-        let request = wire::ListRequest { prefix: key.to_owned(), exact: true };
-        let answer = self.client.clone().list(request).await.map_err(|status| unavailable(&status))?.into_inner();
-        let value = answer.values.into_iter().next().map(|value| from_value(value).1);
-        checked(value, answer.failure)
+        self.call(Repeat::Always, |mut client| async move {
+            let answer = client.list(wire::ListRequest { prefix: key.to_owned(), exact: true }).await?.into_inner();
+            Ok((answer.values.into_iter().next().map(|value| from_value(value).1), answer.failure))
+        })
+        .await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, MetadataValue)>, LogError> {
-        let request = wire::ListRequest { prefix: prefix.to_owned(), exact: false };
-        let answer = self.client.clone().list(request).await.map_err(|status| unavailable(&status))?.into_inner();
-        checked(answer.values.into_iter().map(from_value).collect(), answer.failure)
+        self.call(Repeat::Always, |mut client| async move {
+            let answer = client.list(wire::ListRequest { prefix: prefix.to_owned(), exact: false }).await?.into_inner();
+            Ok((answer.values.into_iter().map(from_value).collect(), answer.failure))
+        })
+        .await
     }
 
     async fn compare_and_swap(
@@ -207,14 +287,37 @@ impl MetadataClient for RemoteLog {
         expected: Option<u64>,
         value: Option<Bytes>,
     ) -> Result<SwapOutcome, LogError> {
-        let request = wire::CompareAndSwapRequest { key: key.to_owned(), expected, value };
-        let answer = self.client.clone().compare_and_swap(request).await.map_err(|status| unavailable(&status))?;
-        let answer = answer.into_inner();
-        let outcome = if answer.swapped {
-            SwapOutcome::Swapped { version: answer.version }
-        } else {
-            SwapOutcome::Conflict { current: answer.current.map(|value| from_value(value).1) }
-        };
-        checked(outcome, answer.failure)
+        self.call(Repeat::IfRefused, |mut client| {
+            let request = wire::CompareAndSwapRequest { key: key.to_owned(), expected, value: value.clone() };
+            async move {
+                let answer = client.compare_and_swap(request).await?.into_inner();
+                let outcome = if answer.swapped {
+                    SwapOutcome::Swapped { version: answer.version }
+                } else {
+                    SwapOutcome::Conflict { current: answer.current.map(|value| from_value(value).1) }
+                };
+                Ok((outcome, answer.failure))
+            }
+        })
+        .await
+    }
+}
+
+/// Keeps an append among the open ones until its future is gone.
+struct OpenAppend {
+    shared: Arc<Shared>,
+    position: (BranchId, Epoch, Lsn),
+}
+
+impl OpenAppend {
+    fn new(shared: Arc<Shared>, position: (BranchId, Epoch, Lsn)) -> OpenAppend {
+        shared.open_appends.lock().insert(position);
+        OpenAppend { shared, position }
+    }
+}
+
+impl Drop for OpenAppend {
+    fn drop(&mut self) {
+        self.shared.open_appends.lock().remove(&self.position);
     }
 }

@@ -88,8 +88,9 @@ impl LogService for LogServer {
             Ok(wire::SubscribeResponse { failure: Some(to_failure(error)), ..wire::SubscribeResponse::default() })
         };
         let stream: Self::SubscribeStream = match self.log.subscribe(BranchId(branch), Lsn(from_lsn)).await {
-            Ok(chunks) => chunks
-                .map(move |chunk| match chunk {
+            // Empty: the position can be read. A refusal comes in its place.
+            Ok(chunks) => futures::stream::iter([Ok(wire::SubscribeResponse::default())])
+                .chain(chunks.map(move |chunk| match chunk {
                     Ok(chunk) => Ok(wire::SubscribeResponse {
                         start_lsn: chunk.start_lsn.0,
                         epoch: chunk.epoch.0,
@@ -97,7 +98,7 @@ impl LogService for LogServer {
                         failure: None,
                     }),
                     Err(error) => failed(error),
-                })
+                }))
                 .boxed(),
             Err(error) => futures::stream::iter([failed(error)]).boxed(),
         };

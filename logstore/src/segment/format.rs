@@ -27,7 +27,7 @@ const VERSION: u8 = 1;
 /// What a record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
-    /// First record of a segment: index = the first entry index it was opened for; payload = flags u8, node id u64.
+    /// First record of a segment: index = the first entry index it was opened for; payload = flags u8, Raft's id of the node u64.
     Header = 1,
     /// A Raft entry; payload = context length u16, context, data.
     Entry = 2,

@@ -17,6 +17,7 @@ use super::writer::{FLAG_RESTARTED, Location, SegmentConfig, SegmentLog, new_seg
 use super::{ReadStop, StoreError, file_name, parse_file_name};
 use crate::core::TermRuns;
 use crate::disk::Disk;
+use crate::identity::node_id;
 use crate::machine::StateMachine;
 
 /// What the files hold.
@@ -35,6 +36,8 @@ pub struct Recovered {
     pub start: Checkpoint,
     /// Bytes cut off as a torn tail.
     pub torn_bytes: u64,
+    /// Whose log it is.
+    pub raft_id: u64,
 }
 
 /// State of the scan.
@@ -50,10 +53,10 @@ struct Scan {
 }
 
 impl SegmentLog {
-    /// Opens the log in `disk`, or begins one whose members are `voters`.
+    /// Opens the log in `disk`, or begins one whose members are `voters`: none for a node that is to join a cluster.
     pub fn open(
         disk: Arc<dyn Disk>,
-        config: SegmentConfig,
+        mut config: SegmentConfig,
         spare: Arc<Spare>,
         voters: &[u64],
     ) -> Result<Recovered, StoreError> {
@@ -79,7 +82,7 @@ impl SegmentLog {
         if segments.is_empty() {
             return begin(disk, config, spare, voters);
         }
-        remove_before_restart(&disk, &config, &mut segments)?;
+        config.raft_id = remove_before_restart(&disk, &config, &mut segments)?;
         recover(disk, config, spare, segments)
     }
 }
@@ -133,13 +136,13 @@ fn check_torn(disk: &Arc<dyn Disk>, segment: &Segment, offset: u64, damage: Dama
     Ok(())
 }
 
-/// A snapshot from a leader replaced everything before the segment that says so.
+/// A snapshot from a leader replaced everything before the segment that says so. Returns whose log it is.
 fn remove_before_restart(
     disk: &Arc<dyn Disk>,
     config: &SegmentConfig,
     segments: &mut Vec<Arc<Segment>>,
-) -> Result<(), StoreError> {
-    let mut first = 0;
+) -> Result<u64, StoreError> {
+    let (mut first, mut found) = (0, None);
     // Such a segment is the last or near it: the older ones are removed right after it was made.
     for (position, segment) in segments.iter().enumerate().rev().take(4) {
         let record = segment.reader_at(0).next().map_err(|stop| read_error(disk, segment, stop))?;
@@ -147,8 +150,9 @@ fn remove_before_restart(
             return Err(StoreError::corrupt(&**disk, segment.sequence(), 0, "malformed header"));
         };
         let owner = u64::from_le_bytes(owner.try_into().expect("eight bytes were taken"));
-        if owner != config.node_id {
-            let reason = format!("written by node {owner}, opened by node {}", config.node_id);
+        let expected = found.get_or_insert(owner);
+        if owner != *expected || node_id(owner) != node_id(config.raft_id) {
+            let reason = format!("written by node {}, opened by node {}", node_id(owner), node_id(config.raft_id));
             return Err(StoreError::corrupt(&**disk, segment.sequence(), 0, reason));
         }
         if flags & FLAG_RESTARTED != 0 {
@@ -159,7 +163,7 @@ fn remove_before_restart(
     for segment in segments.drain(..first) {
         disk.remove(&file_name(segment.sequence())).map_err(StoreError::io(&**disk, "removing a segment"))?;
     }
-    Ok(())
+    Ok(found.expect("a log that exists has a segment"))
 }
 
 fn read_error(disk: &Arc<dyn Disk>, segment: &Segment, stop: ReadStop) -> StoreError {
@@ -187,7 +191,8 @@ fn begin(
     log.start_segment(&checkpoint, 0)?;
     let start = checkpoint.clone();
     let (tail, hard_state) = (Vec::new(), HardState::default());
-    Ok(Recovered { log, checkpoint, tail, terms, hard_state, start, torn_bytes: 0 })
+    let raft_id = config.raft_id;
+    Ok(Recovered { log, checkpoint, tail, terms, hard_state, start, torn_bytes: 0, raft_id })
 }
 
 fn writer(
@@ -280,6 +285,7 @@ fn recover(
         hard_state: scan.hard_state,
         start,
         torn_bytes,
+        raft_id: config.raft_id,
     })
 }
 

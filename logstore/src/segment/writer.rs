@@ -42,8 +42,9 @@ pub struct SegmentConfig {
     pub segment_bytes: u64,
     /// A checkpoint is written this often, which bounds what is read again at a start.
     pub checkpoint_every_bytes: u64,
-    /// Written into every header, so that another node's files are not taken for ours.
-    pub node_id: u64,
+    /// Raft's id of the node, for a log that is begun; one that exists has it in every header, and only the node's
+    /// number must agree.
+    pub raft_id: u64,
 }
 
 /// See the module.
@@ -266,7 +267,7 @@ impl SegmentLog {
         self.buffer.clear();
         (self.written_bytes, self.synced_bytes) = (0, 0);
         let mut payload = vec![flags];
-        payload.extend_from_slice(&self.config.node_id.to_le_bytes());
+        payload.extend_from_slice(&self.config.raft_id.to_le_bytes());
         self.put(RecordKind::Header, (self.last_index + 1, 0), &[&payload]);
         self.put(RecordKind::Checkpoint, (checkpoint.index, checkpoint.term), &[&checkpoint.encode()]);
         self.put_hard_state();

@@ -20,8 +20,8 @@ async fn serve(store: &LogStore) -> (RemoteLog, tokio::task::JoinHandle<()>) {
     let task = tokio::spawn(async move {
         server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("serve");
     });
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("endpoint");
-    (RemoteLog::new(endpoint), task)
+    let patience = std::time::Duration::from_secs(1);
+    (RemoteLog::with_patience(vec![address.to_string()], patience).expect("an address"), task)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,6 +31,7 @@ fn config(node_id: u64, voters: &[u64]) -> NodeConfig {
             max_inflight_messages: 16,
             max_uncommitted_bytes: 64 << 10,
             max_committed_bytes_per_ready: 8 << 10,
+            election_seed: node_id,
         },
         voters: voters.to_vec(),
         segment_bytes: SEGMENT_BYTES,
@@ -510,7 +511,7 @@ fn three_nodes_change_leaders_and_lose_nothing() {
     assert!(matches!(fenced.blocking_recv(), Ok(Err(LogError::Fenced { current: Epoch(2), .. }))));
     let follower = (1..=3).find(|id| *id != leader).expect("a follower");
     let refused = cluster.propose(follower, &Command::AcquireEpoch { branch: BRANCH });
-    assert!(matches!(refused.blocking_recv(), Ok(Err(LogError::Unavailable { .. }))));
+    assert!(matches!(refused.blocking_recv(), Ok(Err(LogError::NotLeader { .. }))));
 
     // Every node crashes in turn, and the group goes on.
     for id in 1..=3 {

@@ -1,0 +1,94 @@
+//! `alluvium ctl`: questions and orders to a running system.
+
+use clap::{Args, Subcommand};
+use logstore::grpc::Operator;
+
+use crate::log_options::{ClusterOptions, check_address};
+
+/// Settings of `alluvium ctl`.
+#[derive(Args)]
+pub struct CtlArguments {
+    #[command(subcommand)]
+    command: CtlCommand,
+}
+
+#[derive(Subcommand)]
+enum CtlCommand {
+    /// The log service.
+    Log(LogArguments),
+}
+
+#[derive(Args)]
+struct LogArguments {
+    /// Where some of the log nodes listen: host:port,host:port.
+    #[arg(long, env = "ALLUVIUM_LOG_NODES", value_delimiter = ',', value_parser = check_address)]
+    nodes: Vec<String>,
+
+    #[command(flatten)]
+    cluster: ClusterOptions,
+
+    #[command(subcommand)]
+    command: LogCommand,
+}
+
+#[derive(Subcommand)]
+enum LogCommand {
+    /// Shows the nodes, who leads, and how far each has got.
+    Status,
+    /// Makes a node a member. Start it with the members' addresses: it catches up first and votes then.
+    Add {
+        /// Number of the new node.
+        node_id: u64,
+        /// Where it listens, host:port.
+        #[arg(value_parser = check_address)]
+        address: String,
+    },
+    /// Removes a node. It loses its vote first; stop its process afterwards.
+    Remove {
+        /// Number of the node.
+        node_id: u64,
+    },
+}
+
+/// Does one thing and ends.
+pub fn run(arguments: CtlArguments) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start the runtime: {error}"))?;
+    match arguments.command {
+        CtlCommand::Log(arguments) => runtime.block_on(log(arguments)),
+    }
+}
+
+async fn log(arguments: LogArguments) -> Result<(), String> {
+    let LogArguments { nodes, cluster, command } = arguments;
+    if nodes.is_empty() {
+        return Err("--nodes names no log node".to_owned());
+    }
+    let token = cluster.token(&nodes)?;
+    let operator = Operator::new(cluster.cluster_id, token, nodes);
+    match command {
+        LogCommand::Status => {
+            let status = operator.status().await.map_err(|error| error.to_string())?;
+            println!("term {}  committed {}  last {}", status.term, status.committed_index, status.last_index);
+            println!("{:>5}  {:<24} {:<8} {:>9}  {:<7} incarnation", "node", "address", "role", "lag", "state");
+            for node in status.nodes {
+                let state = if node.is_active { "active" } else { "silent" };
+                println!(
+                    "{:>5}  {:<24} {:<8} {:>9}  {state:<7} {:x}",
+                    node.node_id, node.address, node.role, node.lag_entries, node.incarnation
+                );
+            }
+        }
+        LogCommand::Add { node_id, address } => {
+            operator.add(node_id, &address).await.map_err(|error| error.to_string())?;
+            println!("log node {node_id} is a member; it votes once it runs and has caught up");
+        }
+        LogCommand::Remove { node_id } => {
+            operator.remove(node_id).await.map_err(|error| error.to_string())?;
+            println!("log node {node_id} is no longer a member");
+        }
+    }
+    Ok(())
+}

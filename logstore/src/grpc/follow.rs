@@ -1,0 +1,151 @@
+//! A subscription that outlives the node it reads from: any node serves committed chunks, so when one goes away the
+//! stream goes on at another, from where it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{BoxStream, StreamExt, unfold};
+use proto::logstore as wire;
+use storage::{BranchId, Epoch, Lsn};
+use tokio::time::Instant;
+use tonic::Streaming;
+
+use super::append_stream::unavailable;
+use super::convert::from_failure;
+use super::endpoints::Endpoints;
+use crate::client::{LogChunk, LogError};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_millis(500);
+/// A stream that stood this long counts as a success, also if nothing was written meanwhile.
+const STOOD: Duration = Duration::from_secs(5);
+
+struct Follower {
+    endpoints: Arc<Endpoints>,
+    branch: BranchId,
+    position: Lsn,
+    patience: Duration,
+    stream: Option<Streaming<wire::SubscribeResponse>>,
+    connected: Instant,
+    /// Since the last success.
+    deadline: Option<Instant>,
+    pause: Duration,
+    ended: bool,
+}
+
+/// Chunks of `branch` from `from_lsn` on. Gives up once no node has answered for `patience`.
+pub(super) async fn follow(
+    endpoints: Arc<Endpoints>,
+    branch: BranchId,
+    from_lsn: Lsn,
+    patience: Duration,
+) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError> {
+    let mut follower = Follower {
+        endpoints,
+        branch,
+        position: from_lsn,
+        patience,
+        stream: None,
+        connected: now(),
+        deadline: None,
+        pause: FIRST_PAUSE,
+        ended: false,
+    };
+    follower.connect().await?;
+    let stream = unfold(follower, |mut follower| async move {
+        if follower.ended {
+            return None;
+        }
+        let next = follower.next().await;
+        follower.ended = next.is_err();
+        Some((next, follower))
+    });
+    Ok(stream.boxed())
+}
+
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Follower {
+    /// Finds a node that takes the subscription. One that has trimmed the position may only be younger than others.
+    async fn connect(&mut self) -> Result<(), LogError> {
+        let patience = self.patience;
+        let deadline = *self.deadline.get_or_insert_with(|| now() + patience);
+        loop {
+            let (mut refused, mut unreachable) = (None, None);
+            for (_, mut client) in self.endpoints.readers() {
+                let request = wire::SubscribeRequest { branch: self.branch.0, from_lsn: self.position.0 };
+                let subscribed = tokio::time::timeout_at(deadline, async {
+                    let mut stream =
+                        client.subscribe(request).await.map_err(|status| unavailable(&status))?.into_inner();
+                    // The first message says whether the position can be read.
+                    let first = stream.message().await.map_err(|status| unavailable(&status))?.unwrap_or_default();
+                    first.failure.map_or(Ok(stream), |failure| Err(from_failure(failure)))
+                });
+                match subscribed.await {
+                    Ok(Ok(stream)) => {
+                        self.stream = Some(stream);
+                        self.connected = now();
+                        return Ok(());
+                    }
+                    Ok(Err(error @ (LogError::Unavailable { .. } | LogError::Corrupt { .. }))) => {
+                        unreachable = Some(error);
+                    }
+                    Ok(Err(error)) => refused = Some(error),
+                    Err(_) => {}
+                }
+            }
+            match (refused, unreachable) {
+                (Some(refused), None) => return Err(refused),
+                (refused, unreachable) => {
+                    let silent = || LogError::Unavailable { reason: "no log node answers".to_owned() };
+                    self.wait(refused.or(unreachable).unwrap_or_else(silent)).await?;
+                }
+            }
+        }
+    }
+
+    /// A pause before the next attempt; gives up with `error` when there has been no success for too long.
+    async fn wait(&mut self, error: LogError) -> Result<(), LogError> {
+        let patience = self.patience;
+        let deadline = *self.deadline.get_or_insert_with(|| now() + patience);
+        if now() + self.pause >= deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LAST_PAUSE);
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<LogChunk, LogError> {
+        loop {
+            let Some(stream) = &mut self.stream else {
+                self.connect().await?;
+                continue;
+            };
+            let ended = match stream.message().await {
+                Ok(Some(wire::SubscribeResponse { start_lsn, epoch, bytes, failure: None })) => {
+                    let chunk = LogChunk { start_lsn: Lsn(start_lsn), epoch: Epoch(epoch), bytes };
+                    self.position = chunk.start_lsn.advance(chunk.bytes.len() as u64);
+                    (self.deadline, self.pause) = (None, FIRST_PAUSE);
+                    return Ok(chunk);
+                }
+                Ok(Some(wire::SubscribeResponse { failure: Some(failure), .. })) => match from_failure(failure) {
+                    // Trimmed under a slow reader: another node may still have it.
+                    error @ (LogError::Unavailable { .. } | LogError::Corrupt { .. } | LogError::Trimmed { .. }) => {
+                        error
+                    }
+                    error => return Err(error),
+                },
+                Ok(None) => LogError::Unavailable { reason: "the log node has gone away".to_owned() },
+                Err(status) => unavailable(&status),
+            };
+            self.stream = None;
+            if now() - self.connected >= STOOD {
+                (self.deadline, self.pause) = (None, FIRST_PAUSE);
+            }
+            self.wait(ended).await?;
+        }
+    }
+}

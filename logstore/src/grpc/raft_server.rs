@@ -1,0 +1,177 @@
+//! The serving side of what passes between nodes: Raft's messages, joining, and operators' changes of the membership.
+//!
+//! Nothing is decoded by Raft's library before the sender has named the cluster and shown its secret.
+
+use std::sync::Arc;
+
+use proto::logstore as wire;
+use proto::logstore::raft_service_server::{RaftService, RaftServiceServer};
+use protobuf::Message as _;
+use raft::eraftpb::Message;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::MAX_MESSAGE_BYTES;
+use super::convert::to_failure;
+use super::peers::Credentials;
+use crate::LogStore;
+use crate::client::LogError;
+use crate::identity::node_id;
+use crate::members::Member;
+use crate::node::ClusterView;
+
+/// Offers a node to its peers and operators.
+pub struct RaftServer {
+    store: Arc<LogStore>,
+    credentials: Credentials,
+}
+
+impl RaftServer {
+    /// A tonic service, to be added to a server.
+    pub fn service(store: Arc<LogStore>, credentials: Credentials) -> RaftServiceServer<RaftServer> {
+        RaftServiceServer::new(RaftServer { store, credentials }).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    fn check(&self, introduction: Option<&wire::Introduction>) -> Result<(), Status> {
+        let Some(introduction) = introduction else {
+            return Err(Status::unauthenticated("the sender did not introduce itself"));
+        };
+        if introduction.cluster != self.credentials.cluster {
+            let reason = format!("this node belongs to log cluster {:?}", self.credentials.cluster);
+            return Err(Status::failed_precondition(reason));
+        }
+        if !same_secret(introduction.token.as_bytes(), self.credentials.token.as_bytes()) {
+            return Err(Status::unauthenticated("the cluster's token does not match"));
+        }
+        Ok(())
+    }
+}
+
+/// Compares in a time that does not depend on where the texts differ.
+fn same_secret(shown: &[u8], expected: &[u8]) -> bool {
+    let differences = shown.iter().zip(expected).fold(0, |seen, (a, b)| seen | (a ^ b));
+    shown.len() == expected.len() && std::hint::black_box(differences) == 0
+}
+
+fn answer(outcome: Result<(), LogError>) -> Response<wire::MembershipResponse> {
+    Response::new(wire::MembershipResponse { failure: outcome.err().map(to_failure) })
+}
+
+fn to_member(view: &ClusterView, node: u64, member: &Member) -> wire::Member {
+    use wire::member::Role;
+    let raft_id = member.raft_id;
+    let role = if view.voters.contains(&raft_id) {
+        Role::Voter
+    } else if view.learners.contains(&raft_id) {
+        Role::Learner
+    } else {
+        Role::None
+    };
+    let peer = view.peers.iter().find(|peer| peer.raft_id == raft_id);
+    let own = view.is_leader && raft_id == view.raft_id;
+    wire::Member {
+        node_id: node,
+        raft_id,
+        address: member.address.clone(),
+        role: role.into(),
+        matched_index: if own { view.last_index } else { peer.map_or(0, |peer| peer.matched_index) },
+        active: own || peer.is_some_and(|peer| peer.is_active),
+    }
+}
+
+#[tonic::async_trait]
+impl RaftService for RaftServer {
+    async fn deliver(
+        &self,
+        request: Request<Streaming<wire::RaftMessage>>,
+    ) -> Result<Response<wire::RaftDelivered>, Status> {
+        let mut messages = request.into_inner();
+        let first = messages.message().await?.unwrap_or_default();
+        self.check(first.introduction.as_ref())?;
+        let sender = first.introduction.map_or(0, |introduction| introduction.node_id);
+        while let Some(message) = messages.message().await? {
+            let message = Message::parse_from_bytes(&message.message)
+                .map_err(|_| Status::invalid_argument("not a message of Raft"))?;
+            if node_id(message.from) != sender {
+                return Err(Status::permission_denied("a message in another node's name"));
+            }
+            self.store.deliver(message).await;
+        }
+        Ok(Response::new(wire::RaftDelivered {}))
+    }
+
+    async fn view(&self, request: Request<wire::ViewRequest>) -> Result<Response<wire::ViewResponse>, Status> {
+        self.check(request.get_ref().introduction.as_ref())?;
+        let view = match self.store.view().await {
+            Ok(view) => view,
+            Err(error) => {
+                let failure = Some(to_failure(error));
+                return Ok(Response::new(wire::ViewResponse { failure, ..Default::default() }));
+            }
+        };
+        let members = view.members.nodes().iter().map(|(node, member)| to_member(&view, *node, member)).collect();
+        Ok(Response::new(wire::ViewResponse {
+            raft_id: view.raft_id,
+            term: view.term,
+            leader_raft_id: view.leader.unwrap_or(0),
+            is_leader: view.is_leader,
+            is_blank: view.is_blank,
+            members,
+            start_index: view.start_index,
+            last_index: view.last_index,
+            committed_index: view.committed_index,
+            failure: None,
+        }))
+    }
+
+    async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::MembershipResponse>, Status> {
+        let wire::JoinRequest { introduction, raft_id, address, is_blank } = request.into_inner();
+        self.check(introduction.as_ref())?;
+        Ok(answer(self.take_in(raft_id, address, is_blank).await))
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<wire::AddMemberRequest>,
+    ) -> Result<Response<wire::MembershipResponse>, Status> {
+        let wire::AddMemberRequest { introduction, node_id, address } = request.into_inner();
+        self.check(introduction.as_ref())?;
+        Ok(answer(self.store.set_member(node_id, None, Member { raft_id: 0, address }).await))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<wire::RemoveMemberRequest>,
+    ) -> Result<Response<wire::MembershipResponse>, Status> {
+        let wire::RemoveMemberRequest { introduction, node_id } = request.into_inner();
+        self.check(introduction.as_ref())?;
+        Ok(answer(self.store.remove_member(node_id).await))
+    }
+}
+
+impl RaftServer {
+    /// A member shows itself under its incarnation. One that is blank replaces the member's earlier incarnation, whose
+    /// disk is gone; one that is not blank and not the member's has been replaced itself.
+    async fn take_in(&self, raft_id: u64, address: String, is_blank: bool) -> Result<(), LogError> {
+        let node = node_id(raft_id);
+        let view = self.store.view().await?;
+        let Some(member) = view.members.nodes().get(&node) else {
+            if !view.is_leader {
+                return self.store.set_member(node, Some(0), Member { raft_id, address }).await;
+            }
+            let reason =
+                format!("node {node} is not a member of this log cluster; `alluvium ctl log add` makes it one");
+            return Err(LogError::Invalid { reason });
+        };
+        if member.raft_id == raft_id && member.address == address {
+            return Ok(());
+        }
+        if member.raft_id != raft_id && !is_blank && view.is_leader {
+            let reason = format!(
+                "node {node} has come back with an empty directory since this one was written; empty it as well"
+            );
+            return Err(LogError::Invalid { reason });
+        }
+        // Refused by a follower, with the leader's address.
+        self.store.set_member(node, Some(member.raft_id), Member { raft_id, address }).await
+    }
+}

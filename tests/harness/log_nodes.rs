@@ -1,0 +1,135 @@
+//! Log nodes as processes on loopback.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use logstore::grpc::{ClusterStatus, NodeStatus, Operator, RemoteLog};
+
+use super::tier::Tier;
+
+pub const CLUSTER: &str = "test-cluster";
+
+/// A cluster whose nodes are killed, wiped and added by a test.
+pub struct LogNodes {
+    directory: PathBuf,
+    ports: BTreeMap<u64, u16>,
+    /// Whose addresses every node is told.
+    first: Vec<u64>,
+    running: BTreeMap<u64, Tier>,
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+impl LogNodes {
+    /// Starts nodes 1 to `count`.
+    pub fn start(directory: &Path, count: u64) -> LogNodes {
+        let ports = (1..=count).map(|node| (node, free_port())).collect();
+        let first = (1..=count).collect();
+        let mut nodes = LogNodes { directory: directory.to_owned(), ports, first, running: BTreeMap::new() };
+        for node in 1..=count {
+            nodes.start_node(node);
+        }
+        nodes
+    }
+
+    pub fn address(&self, node: u64) -> String {
+        format!("127.0.0.1:{}", self.ports[&node])
+    }
+
+    pub fn addresses(&self) -> Vec<String> {
+        self.ports.keys().map(|&node| self.address(node)).collect()
+    }
+
+    fn data_dir(&self, node: u64) -> PathBuf {
+        self.directory.join(format!("log-{node}"))
+    }
+
+    /// Starts a node on what its directory holds; one that is new gets a port.
+    pub fn start_node(&mut self, node: u64) {
+        self.ports.entry(node).or_insert_with(free_port);
+        let mut named = self.first.clone();
+        if !named.contains(&node) {
+            named.push(node);
+        }
+        let peers: Vec<String> = named.iter().map(|&node| format!("{node}={}", self.address(node))).collect();
+        let arguments = [
+            "logstore",
+            "--node-id",
+            &node.to_string(),
+            "--cluster-id",
+            CLUSTER,
+            "--peers",
+            &peers.join(","),
+            "--data-dir",
+            &self.data_dir(node).display().to_string(),
+            "--segment-size",
+            "4MiB",
+        ];
+        self.running.insert(node, Tier::start(&arguments));
+    }
+
+    /// Gives a port to a node that will be added.
+    pub fn reserve(&mut self, node: u64) -> String {
+        self.ports.entry(node).or_insert_with(free_port);
+        self.address(node)
+    }
+
+    pub fn kill(&mut self, node: u64) {
+        self.running.remove(&node).expect("it runs").kill();
+    }
+
+    pub fn process(&self, node: u64) -> u32 {
+        self.running[&node].id()
+    }
+
+    /// Takes the disk away from a node that does not run.
+    pub fn wipe(&self, node: u64) {
+        assert!(!self.running.contains_key(&node), "node {node} runs");
+        std::fs::remove_dir_all(self.data_dir(node)).expect("the directory is ours");
+    }
+
+    pub fn client(&self) -> RemoteLog {
+        RemoteLog::new(self.addresses()).expect("addresses")
+    }
+
+    /// A client that knows only one node.
+    pub fn client_of(&self, node: u64) -> RemoteLog {
+        RemoteLog::new(vec![self.address(node)]).expect("an address")
+    }
+
+    pub fn operator(&self) -> Operator {
+        let addresses = self.running.keys().map(|&node| self.address(node)).collect();
+        Operator::new(CLUSTER.to_owned(), String::new(), addresses)
+    }
+
+    /// Waits until the leader's view satisfies `wanted`.
+    pub async fn wait_for(&self, what: &str, wanted: impl Fn(&ClusterStatus) -> bool) -> ClusterStatus {
+        let begun = Instant::now();
+        loop {
+            let status = self.operator().status().await;
+            if let Ok(status) = &status
+                && wanted(status)
+            {
+                return status.clone();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {status:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until exactly `nodes` vote, run and hold the whole log.
+    pub async fn wait_in_sync(&self, nodes: &[u64]) -> ClusterStatus {
+        let votes = |node: &NodeStatus| matches!(node.role, "leader" | "voter");
+        let in_sync = |status: &ClusterStatus| {
+            let ids: Vec<u64> = status.nodes.iter().map(|node| node.node_id).collect();
+            ids == nodes && status.nodes.iter().all(|node| votes(node) && node.is_active && node.lag_entries == 0)
+        };
+        self.wait_for(&format!("nodes {nodes:?} in sync"), in_sync).await
+    }
+}
