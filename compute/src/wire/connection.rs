@@ -94,6 +94,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads and answers one message.
     async fn serve_one(&mut self) -> Result<(), End> {
         let (message_type, body_bytes) = self.next_frame().await?;
+        if message_type == b'd'
+            && let Mode::CopyIn { simple } = self.mode
+        {
+            return self.take_copy_data(simple).await;
+        }
         // The frame is taken out of the buffer for as long as its message borrows from it.
         let mut frame = std::mem::take(&mut self.input);
         let result = match frontend::decode(message_type, &frame[5..5 + body_bytes]) {
@@ -111,20 +116,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Waits until a whole frame is buffered: its type and the length of its body.
     async fn next_frame(&mut self) -> Result<(u8, usize), End> {
         loop {
-            if self.input.len() >= 5 {
-                let length = i32::from_be_bytes([self.input[1], self.input[2], self.input[3], self.input[4]]);
-                let longest = frontend::longest_body_bytes(self.input[0], true);
-                let body = usize::try_from(length).ok().and_then(|length| length.checked_sub(4));
-                let Some(body) = body.filter(|body| *body <= longest) else {
-                    return Err(End::Fatal(bad_length(self.input[0], length, longest)));
-                };
-                if self.input.len() >= 5 + body {
-                    return Ok((self.input[0], body));
-                }
+            match arrived(&self.input)? {
+                Arrived::Whole(message_type, body_bytes) => return Ok((message_type, body_bytes)),
                 // A frame that is still arriving takes memory as it arrives, not as it is announced.
-                self.input.reserve((5 + body - self.input.len()).min(1024 * 1024));
-            } else {
-                self.input.reserve(limits::IDLE_BUFFER_BYTES / 4);
+                Arrived::Part { missing_bytes } => {
+                    let least = match self.mode {
+                        Mode::CopyIn { .. } => limits::COPY_READ_BYTES,
+                        Mode::Ready | Mode::SkipToSync => limits::IDLE_BUFFER_BYTES / 4,
+                    };
+                    self.input.reserve(missing_bytes.clamp(least, 1024 * 1024));
+                }
             }
             self.flush().await?;
             self.read_some().await?;
@@ -401,7 +402,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn handle_copy(&mut self, message: Frontend<'_>, simple: bool) -> Result<(), End> {
         let session = &mut self.session;
         let result = match message {
-            Frontend::CopyData(data) => blocking(|| session.copy_data(data)).map(|()| None),
+            Frontend::CopyData(_) => unreachable!("taken by `take_copy_data`"),
             Frontend::CopyDone => blocking(|| session.copy_done()).map(Some),
             Frontend::CopyFail(reason) => Err(session.copy_fail(reason)),
             // Ignored during COPY, as in Postgres: drivers pipeline them behind Execute.
@@ -424,18 +425,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 self.run_script().await
             }
-            Err(error) => {
-                self.script.clear();
-                self.tell_error(&error)?;
-                self.session.statement_failed();
-                if simple {
-                    self.mode = Mode::Ready;
-                    self.ready();
-                } else {
-                    self.mode = Mode::SkipToSync;
-                }
-                Ok(())
+            Err(error) => self.copy_failed(&error, simple),
+        }
+    }
+
+    fn copy_failed(&mut self, error: &SqlError, simple: bool) -> Result<(), End> {
+        self.script.clear();
+        self.tell_error(error)?;
+        self.session.statement_failed();
+        if simple {
+            self.mode = Mode::Ready;
+            self.ready();
+        } else {
+            self.mode = Mode::SkipToSync;
+        }
+        Ok(())
+    }
+
+    /// All CopyData messages that have arrived, in one blocking section: clients may send a message a row.
+    async fn take_copy_data(&mut self, simple: bool) -> Result<(), End> {
+        let (session, input) = (&mut self.session, &mut self.input);
+        let taken = blocking(|| {
+            // Another message, one that is still arriving, or a bad one: the next round looks at it.
+            while let Ok(Arrived::Whole(b'd', body_bytes)) = arrived(input) {
+                session.copy_data(&input[5..5 + body_bytes])?;
+                input.advance(5 + body_bytes);
             }
+            Ok(())
+        });
+        if self.input.is_empty() && self.input.capacity() > 4 * limits::COPY_READ_BYTES {
+            self.input = BytesMut::new();
+        }
+        match taken {
+            Ok(()) => Ok(()),
+            Err(error) => self.copy_failed(&error, simple),
         }
     }
 
@@ -573,6 +596,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             } => Err(shutdown_error()),
         }
+    }
+}
+
+/// What stands at the beginning of the input.
+enum Arrived {
+    /// A frame: its type and the length of its body.
+    Whole(u8, usize),
+    /// The beginning of one, or nothing.
+    Part { missing_bytes: usize },
+}
+
+fn arrived(input: &[u8]) -> Result<Arrived, End> {
+    let Some((&[message_type, ref length @ ..], rest)) = input.split_first_chunk::<5>() else {
+        return Ok(Arrived::Part { missing_bytes: 5 - input.len() });
+    };
+    let length = i32::from_be_bytes(*length);
+    let longest = frontend::longest_body_bytes(message_type, true);
+    let body_bytes = usize::try_from(length).ok().and_then(|length| length.checked_sub(4));
+    match body_bytes.filter(|bytes| *bytes <= longest) {
+        None => Err(End::Fatal(bad_length(message_type, length, longest))),
+        Some(bytes) if rest.len() >= bytes => Ok(Arrived::Whole(message_type, bytes)),
+        Some(bytes) => Ok(Arrived::Part { missing_bytes: bytes - rest.len() }),
     }
 }
 

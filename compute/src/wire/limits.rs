@@ -14,6 +14,8 @@ pub const LARGE_MESSAGE_BYTES: usize = 640 * 1024 * 1024;
 pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Output buffered before it is written to the socket.
 pub const OUTPUT_FLUSH_BYTES: usize = 64 * 1024;
+/// Room for one read while COPY takes data.
+pub const COPY_READ_BYTES: usize = 128 * 1024;
 /// Capacity that an idle connection keeps in each of its two buffers.
 pub const IDLE_BUFFER_BYTES: usize = 32 * 1024;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::unnamed::UnnamedPlans;
 use super::{ActivityState, Now, Scope, Server, Session, SessionActivity, SessionContext, Settings};
 use crate::catalog::POSTGRES_DATABASE_OID;
 use crate::error::{Result, SqlError, SqlState};
@@ -89,6 +90,7 @@ impl Server {
             copy_in: None,
             commit_lsn: None,
             simple_plans: HashMap::new(),
+            unnamed_plans: UnnamedPlans::default(),
             heavy: false,
         })
     }

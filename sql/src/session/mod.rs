@@ -26,6 +26,7 @@ mod portal;
 mod prepared;
 mod privileges;
 mod settings;
+mod unnamed;
 mod utility;
 
 #[cfg(test)]
@@ -120,6 +121,8 @@ pub struct Session {
     commit_lsn: Option<Lsn>,
     /// Plans of simple statements by their text without literals; `None` for one seen once, or unfit.
     simple_plans: HashMap<String, Option<Arc<Prepared>>>,
+    /// Plans of unnamed statements.
+    unnamed_plans: unnamed::UnnamedPlans,
     /// Whether the transaction did more than point work: its commit may take long.
     heavy: bool,
 }

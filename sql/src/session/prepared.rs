@@ -213,6 +213,10 @@ impl Session {
         }
         if name.is_empty() {
             self.statements.remove("");
+            if let Some(prepared) = self.prepared_before(text, hints)? {
+                self.statements.insert(String::new(), prepared);
+                return Ok(());
+            }
         }
         let mut parsed = self.parse_script(text)?;
         if parsed.len() > 1 {
@@ -223,9 +227,27 @@ impl Session {
         }
         let parsed = parsed.pop();
         self.check_acceptable(parsed.as_ref().map(|parsed| &parsed.ast))?;
-        let prepared = self.prepare_parsed(parsed, hints)?;
-        self.statements.insert(name.to_owned(), Arc::new(prepared));
+        let prepared = Arc::new(self.prepare_parsed(parsed, hints)?);
+        if name.is_empty() {
+            self.unnamed_plans.insert(text, hints, &prepared);
+        }
+        self.statements.insert(name.to_owned(), prepared);
         Ok(())
+    }
+
+    /// What an unnamed statement of this text was prepared as, if parsing and planning it again would give the same.
+    fn prepared_before(&mut self, text: &str, hints: &[u32]) -> Result<Option<Arc<Prepared>>> {
+        let Some((prepared, plan)) = self.unnamed_plans.get(text, hints) else { return Ok(None) };
+        self.check_acceptable(prepared.parsed.as_ref().map(|parsed| &parsed.ast))?;
+        if let Some(plan) = plan {
+            // As in planning: the catalog is read in a transaction.
+            self.transaction()?;
+            if !Arc::ptr_eq(&plan.catalog, &self.context.catalog()?) || !self.context.search_path_is(&plan.search_path)
+            {
+                return Ok(None);
+            }
+        }
+        Ok(Some(prepared))
     }
 
     /// SQL's PREPARE.

@@ -258,3 +258,74 @@ fn privileges_are_enforced() {
     assert_eq!(query(&mut owner, "REVOKE SELECT ON t FROM reader"), "REVOKE");
     assert_eq!(query(&mut reader, "SELECT * FROM t"), "42501");
 }
+
+/// Parse, Bind, Describe, Execute and Sync of an unnamed statement: column names with types, rows, tag; or an error.
+fn unnamed(session: &mut Session, text: &str, hints: &[u32], parameters: &[Option<&[u8]>]) -> String {
+    let run = |session: &mut Session| -> Result<String> {
+        let mut lines = Lines::default();
+        session.prepare("", text, hints)?;
+        session.bind("", "", &[], parameters, &[])?;
+        if let Some((columns, _)) = session.describe_portal("")? {
+            lines.0.extend(columns.iter().map(|column| format!("{}:{}", column.name, column.data_type.oid())));
+        }
+        match session.fetch("", &mut u64::MAX.clone(), &mut lines)? {
+            Fetched::Complete(tag) => lines.0.push(tag),
+            _ => panic!("{text} did not complete"),
+        }
+        session.end_statement_group()?;
+        Ok(lines.0.join(" "))
+    };
+    run(session).unwrap_or_else(|error| {
+        session.statement_failed();
+        error.state().0.to_owned()
+    })
+}
+
+#[test]
+fn unnamed_statements_that_come_again_follow_the_catalog_and_the_settings() {
+    const INT8: u32 = 20;
+    let server = server();
+    let (mut session, mut other) = (connect(&server), connect(&server));
+    query(&mut session, "CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t VALUES (1), (2)");
+    let (select, any) = ("SELECT * FROM t WHERE a = $1", &[Some(&b"2"[..])]);
+    for _ in 0..4 {
+        assert_eq!(unnamed(&mut session, select, &[], any), "a:23 2 SELECT 1");
+        assert_eq!(unnamed(&mut session, select, &[INT8], any), "a:23 2 SELECT 1");
+        assert_eq!(unnamed(&mut session, select, &[INT8], &[Some(&b"3000000000"[..])]), "a:23 SELECT 0");
+        assert_eq!(unnamed(&mut session, select, &[], &[Some(&b"3000000000"[..])]), "22003");
+    }
+    query(&mut other, "ALTER TABLE t RENAME COLUMN a TO b");
+    assert_eq!(unnamed(&mut session, select, &[], any), "42703");
+    let select = "SELECT * FROM t WHERE b = $1";
+    for _ in 0..4 {
+        assert_eq!(unnamed(&mut session, select, &[], any), "b:23 2 SELECT 1");
+    }
+    // Planned anew by an execution, for the same types, and then parsed again: the new name counts.
+    session.prepare("", "TABLE t", &[]).expect("it is prepared");
+    session.prepare("", "TABLE t", &[]).expect("it is prepared");
+    session.end_statement_group().expect("nothing to commit");
+    query(&mut other, "ALTER TABLE t RENAME COLUMN b TO c");
+    session.bind("", "", &[], &[], &[]).expect("it is bound");
+    let mut lines = Lines::default();
+    assert!(session.fetch("", &mut u64::MAX.clone(), &mut lines).is_ok());
+    session.end_statement_group().expect("nothing to commit");
+    assert_eq!(unnamed(&mut session, "TABLE t", &[], &[]), "c:23 1 2 SELECT 2");
+    query(&mut other, "CREATE SCHEMA s; CREATE TABLE s.t (d text)");
+    query(&mut session, "SET search_path = s");
+    assert_eq!(unnamed(&mut session, "TABLE t", &[], &[]), "d:25 SELECT 0");
+    // What a string means depends on settings.
+    let date = "SELECT '1/2/2026'::date";
+    for (style, wanted) in [("MDY", "2026-01-02"), ("DMY", "2026-02-01")] {
+        query(&mut session, &format!("SET datestyle = ISO, {style}"));
+        for _ in 0..3 {
+            assert_eq!(unnamed(&mut session, date, &[], &[]), format!("date:1082 {wanted} SELECT 1"));
+        }
+    }
+    for _ in 0..3 {
+        assert_eq!(unnamed(&mut session, "BEGIN", &[], &[]), "BEGIN");
+        assert_eq!(unnamed(&mut session, "SELECT 1 / 0", &[], &[]), "22012");
+        assert_eq!(unnamed(&mut session, "SELECT 1", &[], &[]), "25P02");
+        assert_eq!(unnamed(&mut session, "COMMIT", &[], &[]), "ROLLBACK");
+        assert_eq!(unnamed(&mut session, "SELECT 1", &[], &[]), "?column?:23 1 SELECT 1");
+    }
+}
