@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr2, memchr3};
+
 use super::{CopyFormat, CopyOptions, MAX_LINE_BYTES};
 use crate::error::{Result, SqlError, SqlState};
 
@@ -100,7 +102,7 @@ impl Lines {
                 self.scanned += 1;
                 continue;
             }
-            let Some(skip) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r' | b'\\')) else {
+            let Some(skip) = memchr3(b'\n', b'\r', b'\\', rest) else {
                 self.scanned = self.pending.len();
                 break;
             };
@@ -163,9 +165,20 @@ impl Lines {
 
     fn find_csv_end(&mut self) -> Result<Option<(usize, usize)>> {
         while self.scanned < self.pending.len() {
-            let byte = self.pending[self.scanned];
-            let at = self.scanned;
-            self.scanned += 1;
+            let rest = &self.pending[self.scanned..];
+            // The bytes that matter, and after an escape whichever comes.
+            let skip = match (self.quoted, self.escaped) {
+                (true, true) => Some(0),
+                (true, false) => memchr2(self.quote, self.escape, rest),
+                (false, _) => memchr2(self.quote, b'\n', rest),
+            };
+            let Some(skip) = skip else {
+                self.scanned = self.pending.len();
+                break;
+            };
+            let at = self.scanned + skip;
+            let byte = self.pending[at];
+            self.scanned = at + 1;
             if self.quoted {
                 if self.escaped {
                     // Whatever stands behind an escape, a quote included, is data.
@@ -211,20 +224,18 @@ pub(super) fn split_text<'a>(line: &'a [u8], options: &CopyOptions, fields: &mut
             Some(Cow::Borrowed(raw))
         });
     };
-    while at < line.len() {
-        match line[at] {
-            b'\\' => {
-                escaped = true;
-                at += 1;
-            }
-            byte if byte == options.delimiter => {
-                finish(&line[start..at], escaped);
-                start = at + 1;
-                escaped = false;
-            }
-            _ => {}
+    while let Some(skip) = line.get(at..).and_then(|rest| memchr2(b'\\', options.delimiter, rest)) {
+        at += skip;
+        if line[at] == b'\\' {
+            // Whatever follows it is data.
+            escaped = true;
+            at += 2;
+            continue;
         }
+        finish(&line[start..at], escaped);
         at += 1;
+        start = at;
+        escaped = false;
     }
     finish(&line[start..], escaped);
 }
@@ -283,7 +294,7 @@ pub(super) fn split_csv<'a>(
     let mut at = 0;
     loop {
         let start = at;
-        let plain = line[at..].iter().position(|byte| *byte == options.delimiter || *byte == options.quote);
+        let plain = memchr2(options.delimiter, options.quote, &line[at..]);
         let stop = plain.map_or(line.len(), |skip| at + skip);
         if stop == line.len() || line[stop] == options.delimiter {
             fields.push(Some(Cow::Borrowed(&line[start..stop])));

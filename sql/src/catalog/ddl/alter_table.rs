@@ -191,7 +191,7 @@ impl Work<'_> {
     fn recluster(&mut self, old: &Arc<Table>, new: Table) -> Result<()> {
         self.next_layer()?;
         let new = Arc::new(self.with_new_trees(&new)?);
-        self.rewrite(old, &new, |visit| self.for_each_row(old, visit))?;
+        self.recluster_rows(old, &new)?;
         self.put_table(Table::clone(&new))?;
         self.next_layer()
     }

@@ -20,6 +20,7 @@ mod expression;
 mod index;
 mod options;
 mod privilege;
+mod recluster;
 mod role;
 mod schema;
 pub mod scram;

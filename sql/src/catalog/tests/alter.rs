@@ -230,3 +230,27 @@ fn analyze_samples() {
     assert!(statistics.row_bytes > 0.0);
     data.check(&[("drop table t", "DROP TABLE")]);
 }
+
+#[test]
+fn rows_in_the_order_of_a_new_key_are_copied_as_they_are() {
+    let mut data = Data::new(&["create table t(a int, b text)"]);
+    data.insert((0..3000).map(|at| vec![Datum::Int4(at), Datum::text(format!("v{at}"))]).collect());
+    // Rows stored before the column was there.
+    data.check(&[("alter table t add column c int default 7", "ALTER TABLE")]);
+    let before = data.rows();
+    data.check(&[("alter table t add primary key (a)", "ALTER TABLE")]);
+    assert_eq!(data.rows(), before);
+    assert_eq!(before[1], "1,v1,7");
+    data.check(&[
+        ("alter table t drop constraint t_pkey", "ALTER TABLE"),
+        (
+            "alter table t add primary key (c)",
+            "23505 could not create unique index \"t_pkey\" (Key (c)=(7) is duplicated.)",
+        ),
+        ("alter table t add primary key (c, a)", "ALTER TABLE"),
+    ]);
+    assert_eq!(data.rows(), before);
+    data.check(&[("alter table t drop constraint t_pkey", "ALTER TABLE")]);
+    data.insert(vec![vec![Datum::Null, Datum::Null, Datum::Int4(1)]]);
+    data.check(&[("alter table t add primary key (b)", "23502 column \"b\" of relation \"t\" contains null values")]);
+}
