@@ -5,83 +5,9 @@
 
 mod harness;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
-
+use harness::raw::{Raw, startup};
+use harness::tools::resident_bytes;
 use harness::{Program, state};
-
-/// A raw protocol connection.
-struct Raw(TcpStream);
-
-impl Raw {
-    fn open(program: &Program) -> Raw {
-        let stream = TcpStream::connect(program.address).expect("the port is open");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
-        Raw(stream)
-    }
-
-    /// Past start-up, at ReadyForQuery.
-    fn ready(program: &Program) -> Raw {
-        let mut raw = Raw::open(program);
-        raw.send(&startup(196_608, b"user\0postgres\0database\0postgres\0\0"));
-        raw.read_until(b'Z');
-        raw
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        // The server may have hung up on what came before.
-        let _ = self.0.write_all(bytes);
-    }
-
-    fn message(&mut self, message_type: u8, body: &[u8]) {
-        let mut frame = vec![message_type];
-        frame.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
-        frame.extend_from_slice(body);
-        self.send(&frame);
-    }
-
-    /// The next message; none when the server has closed.
-    fn read(&mut self) -> Option<(u8, Vec<u8>)> {
-        let mut head = [0; 5];
-        self.0.read_exact(&mut head).ok()?;
-        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-        let mut body = vec![0; length - 4];
-        self.0.read_exact(&mut body).ok()?;
-        Some((head[0], body))
-    }
-
-    fn read_until(&mut self, message_type: u8) -> Vec<u8> {
-        loop {
-            let (found, body) = self.read().expect("the server goes on");
-            if found == message_type {
-                return body;
-            }
-        }
-    }
-
-    /// SQLSTATE of the next error.
-    fn error(&mut self) -> String {
-        let body = self.read_until(b'E');
-        let field = body.split(|byte| *byte == 0).find(|field| field.first() == Some(&b'C')).expect("a SQLSTATE");
-        String::from_utf8(field[1..].to_vec()).expect("ASCII")
-    }
-}
-
-fn startup(version: u32, parameters: &[u8]) -> Vec<u8> {
-    let mut packet = (parameters.len() as u32 + 8).to_be_bytes().to_vec();
-    packet.extend_from_slice(&version.to_be_bytes());
-    packet.extend_from_slice(parameters);
-    packet
-}
-
-/// Resident memory of the server, bytes.
-fn resident_bytes(program: &Program) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).expect("the process lives");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
-    let kilobytes: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
-    kilobytes * 1024
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_protocol_ends_at_worst_the_connection() {
@@ -89,7 +15,7 @@ async fn malformed_protocol_ends_at_worst_the_connection() {
     let program = Program::start(directory.path());
     let client = program.connect().await;
     client.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b text)").await.expect("the table is made");
-    let before = resident_bytes(&program);
+    let before = resident_bytes(program.id());
 
     // Start-up packets: garbage, too long, too short, cut off, another protocol, no user.
     let long = startup(196_608, &[b'x'; 20_000]);
@@ -174,7 +100,7 @@ async fn malformed_protocol_ends_at_worst_the_connection() {
     raw.message(b'Q', b"SELECT 1\0");
     raw.read_until(b'Z');
 
-    let grown = resident_bytes(&program).saturating_sub(before);
+    let grown = resident_bytes(program.id()).saturating_sub(before);
     assert!(grown < 64 << 20, "memory grew by {grown} bytes");
     assert_eq!(client.query_one("SELECT 1", &[]).await.expect("it lives").get::<_, i32>(0), 1);
     program.stop();

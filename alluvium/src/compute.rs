@@ -35,7 +35,7 @@ pub struct ComputeArguments {
     #[arg(long, env = "ALLUVIUM_PAGES")]
     pages: String,
 
-    /// Where sorts and hashes go that do not fit into memory. Emptied at start; holds nothing that lasts.
+    /// Where sorts go that do not fit into memory. Emptied at start; holds nothing that lasts.
     #[arg(long, env = "ALLUVIUM_TEMP_DIR", default_value = "alluvium-tmp")]
     temp_dir: PathBuf,
 
@@ -72,7 +72,7 @@ async fn serve(arguments: ComputeArguments) -> Result<(), String> {
         .await
         .map_err(|error| format!("cannot start the compute: {error}"))?;
     let store: Arc<dyn Store> = compute.clone();
-    let front = Front::start(&arguments.front, listener, store, directory.sub("spilled")?)?;
+    let front = Front::start(&arguments.front, listener, store, directory.sub("spilled")?, arguments.memory / 4)?;
     let tiers = Tiers { compute: Some(compute.clone()), log: Some(log), pages: Some(pages), own_pages: None };
     admin::serve(admin_listener, metrics, tiers);
     println!();

@@ -86,7 +86,9 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
         .await
         .map_err(|error| format!("cannot start the compute: {error}"))?;
     let store: Arc<dyn Store> = compute.clone();
-    let front = Front::start(&arguments.front, listener, store, directory.sub("tmp")?)?;
+    // Out of the quarter that neither the compute nor the page server has.
+    let hash_memory = arguments.memory / 4;
+    let front = Front::start(&arguments.front, listener, store, directory.sub("tmp")?, hash_memory)?;
     step("compute open for writes");
     let tiers = Tiers {
         compute: Some(compute.clone()),

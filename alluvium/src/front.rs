@@ -52,15 +52,18 @@ pub struct Front {
 }
 
 impl Front {
-    /// Opens the catalog and serves. Sorts and hashes spill into `temporary`, which is emptied.
+    /// Opens the catalog and serves. Sorts spill into `temporary`, which is emptied; the hash tables of all statements
+    /// together may take `hash_memory_bytes`.
     pub fn start(
         arguments: &FrontArguments,
         listener: TcpListener,
         store: Arc<dyn Store>,
         temporary: PathBuf,
+        hash_memory_bytes: u64,
     ) -> Result<Front, String> {
         let server = tokio::task::block_in_place(|| Server::open(store, temporary, Arc::new(shell::clock)))
-            .map_err(|error| format!("cannot open the catalog: {error}"))?;
+            .map_err(|error| format!("cannot open the catalog: {error}"))?
+            .with_hash_memory(usize::try_from(hash_memory_bytes).unwrap_or(usize::MAX));
         let (stop, stopped) = watch::channel(false);
         let authentication =
             if arguments.require_password { Authentication::ScramSha256 } else { Authentication::TrustLoopback };

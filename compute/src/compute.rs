@@ -165,7 +165,7 @@ impl Store for Compute {
         if self.durable_lsn() >= lsn {
             return Ok(());
         }
-        block_on(&self.engine.runtime, self.engine.shipper.wait_durable(lsn))
+        block_on(&self.engine.runtime, self.engine.shipper.wait_durable(lsn))?
     }
 
     fn put_immediate(&self, tree: TreeId, key: &[u8], value: Bytes) -> Result<Lsn> {

@@ -37,12 +37,12 @@ impl Engine {
         OwnerId(self.next_owner.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Waits for durability from synchronous code.
+    /// Waits for durability from synchronous code, until interrupted.
     pub(crate) fn block_durable(&self, lsn: Lsn) -> Result<()> {
         if lsn <= self.positions.durable() {
             return Ok(());
         }
-        block_on(&self.runtime, self.shipper.wait_durable(lsn))
+        block_on(&self.runtime, self.shipper.wait_durable(lsn))?
     }
 
     /// Pages to be given back by the background thread.

@@ -48,7 +48,6 @@ fn publish(engine: &Engine) {
     gauge!("alluvium_compute_durable_lsn").set(engine.positions.durable().0 as f64);
     let cache = &engine.cache;
     counter!("alluvium_cache_misses_total").absolute(cache.counters.misses.load(Ordering::Relaxed));
-    counter!("alluvium_cache_get_page_us_total").absolute(cache.counters.fetch_us.load(Ordering::Relaxed));
     counter!("alluvium_cache_evictions_total").absolute(cache.counters.evictions.load(Ordering::Relaxed));
     counter!("alluvium_cache_versions_collected_total")
         .absolute(cache.counters.versions_collected.load(Ordering::Relaxed));

@@ -17,6 +17,8 @@ pub enum InterruptReason {
     StatementTimeout = 2,
     /// The server is stopping or the session was terminated.
     Shutdown = 3,
+    /// The client has gone: nobody waits for the answer.
+    ClientGone = 4,
 }
 
 /// A session's interrupt flag. Cheap to poll; a lock wait registers a waker.
@@ -57,13 +59,19 @@ impl Interrupt {
         let _ = self.idle_waker.set(waker);
     }
 
+    /// Whether the session is to end, not only its statement.
+    pub fn ends_session(&self) -> bool {
+        self.reason.load(Ordering::Acquire) >= InterruptReason::Shutdown as u8
+    }
+
     /// What was raised and not yet cleared.
     pub fn reason(&self) -> Option<InterruptReason> {
         match self.reason.load(Ordering::Acquire) {
             0 => None,
             1 => Some(InterruptReason::UserCancel),
             2 => Some(InterruptReason::StatementTimeout),
-            _ => Some(InterruptReason::Shutdown),
+            3 => Some(InterruptReason::Shutdown),
+            _ => Some(InterruptReason::ClientGone),
         }
     }
 
@@ -87,7 +95,8 @@ impl Interrupt {
         match raised {
             1 => SqlError::new(SqlState::QUERY_CANCELED, "canceling statement due to user request"),
             2 => SqlError::new(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout"),
-            _ => SqlError::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"),
+            3 => SqlError::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"),
+            _ => SqlError::new(SqlState::CONNECTION_FAILURE, "connection to client lost"),
         }
     }
 

@@ -16,7 +16,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use storage::{Lsn, TreeId};
+use storage::{Lsn, PageNo, TreeId};
 
 use crate::error::Result;
 
@@ -167,6 +167,17 @@ pub enum StatementOutcome {
     Discard,
 }
 
+/// Something wrong with a page, as [`Transaction::check_pages`] finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageProblem {
+    /// The tree on whose way it was found; none for what belongs to the branch as a whole.
+    pub tree: Option<TreeId>,
+    /// The page.
+    pub page: PageNo,
+    /// What is wrong, for people.
+    pub problem: String,
+}
+
 /// One running transaction.
 ///
 /// Dropping the last handle of an unfinished transaction rolls it back.
@@ -222,6 +233,22 @@ pub trait Transaction: Send + Sync {
     }
     /// Loads into a tree created by this transaction and still empty.
     fn bulk_load(&self, tree: TreeId) -> Result<Box<dyn BulkLoader>>;
+
+    /// Checks the pages of `trees` as of the running statement's snapshot: their checksums and structure, that none
+    /// is free or reached twice, and that the copies in memory, where there are any, are the stored bytes. `whole`:
+    /// `trees` are all that the catalog knows, so every other page must have another use or be free. `found` is told
+    /// of each problem; its error ends the check. Trees that this transaction has made are passed over.
+    ///
+    /// A store without pages has nothing to check.
+    fn check_pages(
+        &self,
+        trees: &[TreeId],
+        whole: bool,
+        found: &mut dyn FnMut(PageProblem) -> Result<()>,
+    ) -> Result<()> {
+        let _ = (trees, whole, found);
+        Ok(())
+    }
 
     /// Validates, applies and logs. `None`: nothing was written. The commit may be acknowledged once
     /// [`Store::wait_durable`] has answered for the LSN. The transaction is over, whatever comes back.

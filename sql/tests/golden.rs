@@ -102,6 +102,7 @@ impl Client {
                 search_path: &search_path,
                 eval: &eval,
                 work_mem_bytes: self.work_mem_bytes,
+                hash_memory: &Arc::default(),
                 temporary_directory: Arc::from(std::env::temp_dir()),
                 notices: &Mutex::default(),
                 row_ids: &self.row_ids,
@@ -130,6 +131,7 @@ impl Client {
             eval: Arc::clone(&eval),
             row_ids: Arc::clone(&self.row_ids),
             work_mem_bytes: self.work_mem_bytes,
+            hash_memory: Arc::default(),
             temporary_directory: Arc::from(std::env::temp_dir()),
         };
         let result = (|| {

@@ -5,6 +5,8 @@
 pub mod log_nodes;
 pub mod pgbench;
 pub mod postgres;
+pub mod random;
+pub mod raw;
 pub mod s3;
 pub mod tier;
 pub mod tools;
@@ -40,26 +42,7 @@ impl Program {
     /// The same, with more arguments.
     pub fn start_with(data_dir: &Path, arguments: &[&str]) -> Program {
         let begun = Instant::now();
-        // Small, so that tests meet eviction; large loads ask for more.
-        let memory = std::env::var("ALLUVIUM_TEST_MEMORY").unwrap_or_else(|_| "256MiB".to_owned());
-        let mut child = Command::new(binary())
-            .args([
-                "dev",
-                "--listen",
-                "127.0.0.1:0",
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--memory",
-                &memory,
-                "--data-dir",
-            ])
-            .arg(data_dir)
-            .args(arguments)
-            .env("ALLUVIUM_LOG", std::env::var("ALLUVIUM_LOG").unwrap_or_else(|_| "warn".to_owned()))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the program starts");
+        let mut child = spawn(data_dir, arguments);
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let (mut address, mut admin) = (None, None);
         for line in lines.by_ref() {
@@ -80,6 +63,19 @@ impl Program {
             panic!("the program ended before it was ready: {status:?}");
         };
         Program { child, address, admin, started_in: begun.elapsed() }
+    }
+
+    /// Starts it and kills it so long afterwards, ready or not.
+    pub fn start_and_kill(data_dir: &Path, after: Duration) {
+        let mut child = spawn(data_dir, &[]);
+        std::thread::sleep(after);
+        child.kill().expect("the process is ours");
+        child.wait().expect("the process is ours");
+    }
+
+    /// What `alluvium_check()` finds, one problem a line; empty when all is sound.
+    pub fn check(&self) -> String {
+        tools::psql_text(self.address, &["-At", "-c", "SELECT * FROM alluvium_check()"], "")
     }
 
     /// Process id.
@@ -138,6 +134,20 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn spawn(data_dir: &Path, arguments: &[&str]) -> Child {
+    // Small, so that tests meet eviction; large loads ask for more.
+    let memory = std::env::var("ALLUVIUM_TEST_MEMORY").unwrap_or_else(|_| "256MiB".to_owned());
+    Command::new(binary())
+        .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--memory", &memory, "--data-dir"])
+        .arg(data_dir)
+        .args(arguments)
+        .env("ALLUVIUM_LOG", std::env::var("ALLUVIUM_LOG").unwrap_or_else(|_| "warn".to_owned()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("the program starts")
 }
 
 /// The program under test: this build's, or the one that `ALLUVIUM_BINARY` names (a release build, say).

@@ -51,14 +51,43 @@ pub fn report(text: &str) -> Report {
     }
 }
 
-/// Asserts that no money was made or lost: accounts, tellers, branches and history tell the same sum.
-pub fn check_sums(address: SocketAddr, transactions: u64) {
+/// A run that is under way, whatever becomes of the server. It ends when the value is dropped.
+pub struct Running(std::process::Child);
+
+impl Running {
+    /// Starts the TPC-B-like script for at most so many seconds.
+    pub fn start(address: SocketAddr, mode: &str, clients: u32, seconds: u64) -> Running {
+        let child = client_program("pgbench", address)
+            .args(["-n", "-M", mode, "-j", "2", "-c", &clients.to_string(), "-T", &seconds.to_string()])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn();
+        Running(child.expect("pgbench starts"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Asserts that no money was made or lost: accounts, tellers, branches and history tell the same sum; answers the
+/// number of transactions.
+pub fn check_money(address: SocketAddr) -> i64 {
     let sums = "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers),
-                       (SELECT sum(bbalance) FROM pgbench_branches), (SELECT sum(delta) FROM pgbench_history),
-                       (SELECT count(*) FROM pgbench_history)";
+                       (SELECT sum(bbalance) FROM pgbench_branches),
+                       (SELECT coalesce(sum(delta), 0) FROM pgbench_history), (SELECT count(*) FROM pgbench_history)";
     let text = super::tools::psql_text(address, &["-At", "-F", " ", "-c", sums], "");
     let numbers: Vec<i64> = text.split_whitespace().map(|number| number.parse().expect("a number")).collect();
     let &[accounts, tellers, branches, history, count] = &numbers[..] else { panic!("five sums, not {text:?}") };
     assert!(accounts == tellers && tellers == branches && branches == history, "the sums differ: {text}");
-    assert_eq!(count, transactions as i64, "one row of history for each transaction");
+    count
+}
+
+/// The same, and that there is a row of history for each transaction.
+pub fn check_sums(address: SocketAddr, transactions: u64) {
+    assert_eq!(check_money(address), transactions as i64, "one row of history for each transaction");
 }

@@ -86,8 +86,22 @@ pub fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
 
 /// Resident memory of a process.
 pub fn resident_bytes(process: u32) -> u64 {
+    memory(process, "VmRSS:")
+}
+
+/// The most resident memory that a process has had, since its start or since [`forget_peak`].
+pub fn peak_bytes(process: u32) -> u64 {
+    memory(process, "VmHWM:")
+}
+
+/// Begins to measure [`peak_bytes`] anew.
+pub fn forget_peak(process: u32) {
+    std::fs::write(format!("/proc/{process}/clear_refs"), "5").expect("Linux lets a user forget its process' peak");
+}
+
+fn memory(process: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process lives");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux gives VmRSS");
+    let line = status.lines().find(|line| line.starts_with(field)).expect("Linux gives the field");
     let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
     kib << 10
 }

@@ -20,6 +20,9 @@ pub(crate) enum CacheError {
     /// XX001. The page's bytes or its history contradict what is known of it.
     #[error("page {page} is damaged: {reason}")]
     Damaged { page: PageNo, reason: &'static str },
+    /// 57014, 57P01, 08006. The statement that waited for the page has been told to stop.
+    #[error("{0}")]
+    Interrupted(SqlError),
     /// 53200. Everything in memory is pinned or newer than the durable LSN.
     #[error("no room in the page cache")]
     NoRoom,
@@ -33,6 +36,7 @@ impl From<CacheError> for SqlError {
             CacheError::NoRoom => SqlError::new(SqlState::OUT_OF_MEMORY, text)
                 .with_detail("All pages in memory are in use or not yet on a page server."),
             CacheError::Damaged { .. } => SqlError::new(SqlState::DATA_CORRUPTED, text),
+            CacheError::Interrupted(error) => error,
             CacheError::Tree(error) => tree_error(error),
             CacheError::Page(error) => page_error(error),
         }

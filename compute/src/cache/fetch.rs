@@ -8,12 +8,12 @@ use crossbeam_epoch as epoch;
 use hashbrown::HashMap;
 use pageserver::client::{GetPage, PageError, PageImage};
 use parking_lot::{Condvar, Mutex};
-use storage::page::PageDamage;
+use storage::page::{Page, PageDamage};
 use storage::{Lsn, PageNo};
 
 use super::pool::Frame;
 use super::{CacheError, PageCache, PinnedPage};
-use crate::blocking::{block_on, blocking};
+use crate::blocking::{INTERRUPT_POLL, block_on, blocking, check_interrupt};
 
 /// How long a page server may be away or behind before a statement fails.
 const FETCH_DEADLINE: Duration = Duration::from_secs(30);
@@ -69,7 +69,7 @@ impl PageCache {
             if let Some(found) = self.pin_version(page, at) {
                 return Ok(found);
             }
-            if let Some(_landing) = self.take_off(page) {
+            if let Some(_landing) = self.take_off(page)? {
                 // It may have landed between the two looks.
                 if let Some(found) = self.pin_version(page, at) {
                     return Ok(found);
@@ -88,7 +88,7 @@ impl PageCache {
     }
 
     /// Becomes the one who fetches the page, or waits for the one who does (`None`: look again).
-    fn take_off(self: &Arc<Self>, page: PageNo) -> Option<Landing> {
+    fn take_off(self: &Arc<Self>, page: PageNo) -> Result<Option<Landing>, CacheError> {
         let other = {
             let mut pages = self.flights.pages.lock();
             match pages.get(&page) {
@@ -96,17 +96,18 @@ impl PageCache {
                 None => {
                     let flight = Arc::<Flight>::default();
                     pages.insert(page, flight.clone());
-                    return Some(Landing { cache: self.clone(), page, flight });
+                    return Ok(Some(Landing { cache: self.clone(), page, flight }));
                 }
             }
         };
         blocking(|| {
             let mut landed = other.landed.lock();
             while !*landed {
-                other.wake.wait(&mut landed);
+                check_interrupt().map_err(CacheError::Interrupted)?;
+                other.wake.wait_for(&mut landed, INTERRUPT_POLL);
             }
-        });
-        None
+            Ok(None)
+        })
     }
 
     #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
@@ -114,8 +115,11 @@ impl PageCache {
         let began = Instant::now();
         let answer = block_on(&self.runtime, self.request(page, at));
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.counters.fetch_us.fetch_add(micros, Ordering::Relaxed);
+        self.counters.fetch_latency_us.record(began.elapsed().as_micros() as f64);
+        let answer = match answer {
+            Ok(answer) => answer.map_err(CacheError::Page),
+            Err(interrupted) => Err(CacheError::Interrupted(interrupted)),
+        };
         match answer {
             Ok(image) => {
                 let frame = self.accept(page, at, frame, &image)?;
@@ -123,7 +127,7 @@ impl PageCache {
             }
             Err(error) => {
                 self.pool.give_back(frame);
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -145,6 +149,38 @@ impl PageCache {
                 answer => return answer,
             }
         }
+    }
+
+    /// Pages as the page servers hold them at an LSN, past this cache.
+    pub(crate) fn read_stored(&self, pages: &[PageNo], at: Lsn) -> Vec<Result<Box<Page>, CacheError>> {
+        let requests: Vec<GetPage> =
+            pages.iter().map(|page| GetPage { page: *page, at, not_modified_since: at }).collect();
+        let answers = match block_on(&self.runtime, self.client.get_pages(self.branch, &requests)) {
+            Ok(answers) => answers,
+            Err(error) => return pages.iter().map(|_| Err(CacheError::Interrupted(error.clone()))).collect(),
+        };
+        let mut answers = answers.into_iter();
+        let answer = |page: &PageNo| {
+            let image = match answers.next() {
+                // Alone, and with patience.
+                Some(Err(PageError::Behind { .. } | PageError::Unavailable { .. })) | None => {
+                    block_on(&self.runtime, self.request(*page, at)).map_err(CacheError::Interrupted)?
+                }
+                Some(answer) => answer,
+            }?;
+            let damaged = |_| CacheError::Damaged { page: *page, reason: "what the page server sent is damaged" };
+            Page::open(&image.bytes, self.branch, *page).map_err(damaged)
+        };
+        pages.iter().map(answer).collect()
+    }
+
+    /// Whether the version in memory that holds `at` has these bytes; `None` when there is none.
+    pub(crate) fn resident_bytes_are(&self, page: PageNo, at: Lsn, expected: &Page) -> Option<bool> {
+        debug_assert!(at <= self.positions.sealed());
+        let guard = epoch::pin();
+        let frame = self.find(page, at, &guard)?;
+        // SAFETY: it holds `at`, so it is sealed and never changes; the guard keeps the frame.
+        Some(unsafe { self.pool.page(frame) }.bytes() == expected.bytes())
     }
 
     fn request_for(&self, page: PageNo, at: Lsn) -> GetPage {
@@ -199,6 +235,7 @@ impl PageCache {
                         return Ok(frame);
                     }
                 }
+                check_interrupt().map_err(CacheError::Interrupted)?;
                 if Instant::now() >= deadline {
                     return Err(CacheError::NoRoom);
                 }
@@ -228,6 +265,7 @@ impl PageCache {
             if Instant::now() >= deadline {
                 return Err(CacheError::NoRoom);
             }
+            check_interrupt().map_err(CacheError::Interrupted)?;
             self.make_room();
             epoch::pin().flush();
             if self.pool.available() < wanted {

@@ -74,14 +74,14 @@ pub(crate) struct PageCache {
 }
 
 /// What happened so far, for metrics. Hits are not counted: that would cost more than the hit.
-#[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) misses: AtomicU64,
     pub(crate) evictions: AtomicU64,
     pub(crate) versions_collected: AtomicU64,
     /// Versions kept for snapshots or for the gap between durable and applied, now.
     pub(crate) old_versions: AtomicU64,
-    pub(crate) fetch_us: AtomicU64,
+    /// How long misses took.
+    pub(crate) fetch_latency_us: metrics::Histogram,
 }
 
 /// A version that is no longer the current one.
@@ -122,7 +122,13 @@ impl PageCache {
             residency: Mutex::new(()),
             hand: AtomicU32::new(0),
             upkeep: Mutex::new(None),
-            counters: Counters::default(),
+            counters: Counters {
+                misses: AtomicU64::new(0),
+                evictions: AtomicU64::new(0),
+                versions_collected: AtomicU64::new(0),
+                old_versions: AtomicU64::new(0),
+                fetch_latency_us: metrics::histogram!("alluvium_cache_get_page_latency_us"),
+            },
         }
     }
 

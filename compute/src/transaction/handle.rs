@@ -8,12 +8,13 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use sql::error::{Result, SqlError, SqlState};
 use sql::store::{
-    BulkLoader, Cursor, Direction, Interrupt, IsolationLevel, KeyRange, LockedRow, RowLockMode, SavepointId,
-    StatementOutcome, TableLockMode, Transaction, TransactionOptions, WaitPolicy,
+    BulkLoader, Cursor, Direction, Interrupt, IsolationLevel, KeyRange, LockedRow, PageProblem, RowLockMode,
+    SavepointId, StatementOutcome, TableLockMode, Transaction, TransactionOptions, WaitPolicy,
 };
 use storage::upkeep::Upkeep;
 use storage::{Lsn, TreeId};
 
+use super::check::check_pages;
 use super::cursor::MergeCursor;
 use super::load::Loader;
 use super::overlay::{Overlay, OverlayCursor, TreeWrites, Write};
@@ -178,6 +179,8 @@ impl EngineTransaction {
 
     /// Undoes creations, loads and drops after a mark.
     fn undo_trees(&self, state: &mut State, mark: TreesMark) {
+        // A cancel must not leave it half done.
+        let _whole = crate::blocking::shielded();
         state.trees.dropped.truncate(mark.dropped);
         let gone: Vec<OwnTree> = state.trees.created.drain(mark.created.min(state.trees.created.len())..).collect();
         for own in gone {
@@ -513,6 +516,20 @@ impl Transaction for EngineTransaction {
             state.loads += 1;
         }
         Ok(Box::new(Loader::new(self.engine.clone(), self.shared.clone(), tree)))
+    }
+
+    fn check_pages(
+        &self,
+        trees: &[TreeId],
+        whole: bool,
+        found: &mut dyn FnMut(PageProblem) -> Result<()>,
+    ) -> Result<()> {
+        let trees: Vec<TreeId> = {
+            let state = self.shared.state.lock();
+            trees.iter().copied().filter(|tree| state.trees.own(*tree).is_none()).collect()
+        };
+        let interrupted = || self.shared.interrupt.check();
+        check_pages(&self.engine.sequencer, self.snapshot_lsn(), &trees, whole, &interrupted, found)
     }
 
     fn commit(&self) -> Result<Option<Lsn>> {

@@ -5,6 +5,7 @@
 //! and READ COMMITTED goes on with the newest value while REPEATABLE READ raises 40001. The lock makes the
 //! answer stable: commits release their locks after their pages are stamped.
 
+mod check;
 mod cursor;
 mod handle;
 mod load;

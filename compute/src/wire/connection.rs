@@ -16,13 +16,15 @@ use sql::error::{Result, SqlError, SqlState};
 use sql::parser::ParsedStatement;
 use sql::plan::OutputColumn;
 use sql::session::{ActivityState, Fetched, Session, Severity, TransactionStatus};
-use sql::store::InterruptReason;
+use sql::store::{Interrupt, InterruptReason};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
+use super::client_gone::{self, Watched};
 use super::frontend::{self, Bind, Frontend, Malformed, Target};
 use super::rows::Rows;
 use super::{backend, limits};
+use crate::blocking::interruptible;
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -62,16 +64,24 @@ pub struct Connection<S> {
     script: VecDeque<ParsedStatement>,
     /// Woken when the session is cancelled or terminated.
     interrupted: Arc<Notify>,
+    hooks: Hooks,
+}
+
+/// What surrounds everything that a session runs.
+struct Hooks {
+    interrupt: Arc<Interrupt>,
+    watched: Option<Arc<Watched>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A connection whose start-up is over; `output` holds what has not been written of it.
-    pub fn new(stream: S, input: BytesMut, output: Vec<u8>, session: Session) -> Self {
+    pub fn new(stream: S, input: BytesMut, output: Vec<u8>, session: Session, watched: Option<Arc<Watched>>) -> Self {
         let interrupted = Arc::new(Notify::new());
         let notify = interrupted.clone();
-        session.context().interrupt.set_idle_waker(Box::new(move || notify.notify_one()));
+        let interrupt = session.context().interrupt.clone();
+        interrupt.set_idle_waker(Box::new(move || notify.notify_one()));
         let (mode, script) = (Mode::Ready, VecDeque::new());
-        Self { stream, input, output, session, mode, script, interrupted }
+        Self { stream, input, output, session, mode, script, interrupted, hooks: Hooks { interrupt, watched } }
     }
 
     /// Serves the client until either side ends it.
@@ -149,6 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             },
             () = self.interrupted.notified() => match self.session.context().interrupt.reason() {
                 Some(InterruptReason::Shutdown) => Err(End::Fatal(shutdown_error())),
+                Some(InterruptReason::ClientGone) => Err(End::Closed),
                 // A cancel that came too late for its statement.
                 _ => {
                     self.session.context().interrupt.clear();
@@ -222,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Frontend::Parse { statement, query, parameter_types } => {
                 self.begin_activity(query);
                 let session = &mut self.session;
-                guarded(|| session.prepare(statement, query, &parameter_types))?;
+                self.hooks.run(true, || session.prepare(statement, query, &parameter_types))?;
                 backend::parse_complete(&mut self.output);
             }
             Frontend::Bind(Bind { portal, statement, parameter_formats, parameters, result_formats }) => {
@@ -256,7 +267,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 loop {
                     let quick = self.session.is_quick(portal);
                     let (session, output) = (&mut self.session, &mut self.output);
-                    let fetched = run(quick, || session.fetch(portal, &mut limit, &mut Rows::new(output)))?;
+                    let fetched =
+                        self.hooks.run(quick, || session.fetch(portal, &mut limit, &mut Rows::new(output)))?;
                     match fetched {
                         Fetched::Paused => self.flush_rows().await?,
                         Fetched::Suspended => {
@@ -295,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn query(&mut self, text: &str) -> Result<(), End> {
         self.begin_activity(text);
         let session = &mut self.session;
-        match guarded(|| session.run_repeated(text)) {
+        match self.hooks.run(true, || session.run_repeated(text)) {
             Ok(Some(columns)) => {
                 let done = self.run_scripted(columns).await;
                 return self.after_statement(done);
@@ -326,7 +338,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run_script(&mut self) -> Result<(), End> {
         while let Some(statement) = self.script.pop_front() {
             let session = &mut self.session;
-            let started = guarded(|| session.run_statement(statement));
+            let started = self.hooks.run(true, || session.run_statement(statement));
             let done = match started {
                 Ok(columns) => self.run_scripted(columns).await,
                 Err(error) => Err(error),
@@ -363,7 +375,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             let quick = self.session.simple_is_quick();
             let (session, output) = (&mut self.session, &mut self.output);
-            match run(quick, || session.fetch_simple(&mut Rows::new(output)))? {
+            match self.hooks.run(quick, || session.fetch_simple(&mut Rows::new(output)))? {
                 Fetched::Paused => self.flush_rows().await?,
                 Fetched::Complete(tag) => {
                     self.complete_scripted(&tag).await?;
@@ -403,7 +415,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let session = &mut self.session;
         let result = match message {
             Frontend::CopyData(_) => unreachable!("taken by `take_copy_data`"),
-            Frontend::CopyDone => blocking(|| session.copy_done()).map(Some),
+            Frontend::CopyDone => self.hooks.run(false, || session.copy_done()).map(Some),
             Frontend::CopyFail(reason) => Err(session.copy_fail(reason)),
             // Ignored during COPY, as in Postgres: drivers pipeline them behind Execute.
             Frontend::Flush | Frontend::Sync => return Ok(()),
@@ -445,7 +457,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// All CopyData messages that have arrived, in one blocking section: clients may send a message a row.
     async fn take_copy_data(&mut self, simple: bool) -> Result<(), End> {
         let (session, input) = (&mut self.session, &mut self.input);
-        let taken = blocking(|| {
+        let taken = self.hooks.run(false, || {
             // Another message, one that is still arriving, or a bad one: the next round looks at it.
             while let Ok(Arrived::Whole(b'd', body_bytes)) = arrived(input) {
                 session.copy_data(&input[5..5 + body_bytes])?;
@@ -466,7 +478,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn copy_out(&mut self) -> Result<String> {
         loop {
             let (session, output) = (&mut self.session, &mut self.output);
-            let tag = blocking(|| {
+            let tag = self.hooks.run(false, || {
                 session.copy_out(&mut |line: &[u8]| {
                     backend::message(output, b'd', |out| out.extend_from_slice(line));
                     output.len() < limits::OUTPUT_FLUSH_BYTES
@@ -485,15 +497,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn end_group(&mut self) -> Result<()> {
         let quick = self.session.commit_is_quick();
         let session = &mut self.session;
-        run(quick, || session.end_statement_group())?;
+        self.hooks.run(quick, || session.end_statement_group())?;
         self.await_commit().await
     }
 
     /// Awaits the durability of a commit that the client is about to hear of.
     async fn await_commit(&mut self) -> Result<()> {
-        match self.session.take_commit_lsn() {
-            Some(lsn) => self.session.context().server.store.wait_durable(lsn).await,
-            None => Ok(()),
+        let Some(lsn) = self.session.take_commit_lsn() else { return Ok(()) };
+        let durable = self.session.context().server.store.wait_durable(lsn);
+        let interrupt = &self.hooks.interrupt;
+        let _running = client_gone::running(self.hooks.watched.as_ref());
+        tokio::select! {
+            biased;
+            durable = durable => durable,
+            // Cancels and timeouts come too late: the commit has happened, only its durability is open.
+            () = async {
+                while !interrupt.ends_session() {
+                    self.interrupted.notified().await;
+                }
+            } => Err(SqlError::new(
+                SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+                "the session was ended before its commit was known to be durable",
+            )),
         }
     }
 
@@ -512,6 +537,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn tell_error(&mut self, error: &SqlError) -> Result<(), End> {
         self.tell_notices();
         match error.state() {
+            _ if self.hooks.interrupt.reason() == Some(InterruptReason::ClientGone) => Err(End::Closed),
             SqlState::ADMIN_SHUTDOWN | SqlState::TRANSACTION_RESOLUTION_UNKNOWN => Err(End::Fatal(error.clone())),
             _ => {
                 backend::error(&mut self.output, Severity::Error, error);
@@ -545,12 +571,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.context().begin_activity(query);
     }
 
-    /// A cancel meant for the statement before must not hit this one.
+    /// A cancel or a timeout meant for the statement before must not hit this one.
     fn forget_late_cancel(&self) {
-        let interrupt = &self.session.context().interrupt;
-        if interrupt.reason() == Some(InterruptReason::UserCancel) {
-            interrupt.clear();
-        }
+        self.hooks.interrupt.clear();
     }
 
     fn begin_portal_activity(&mut self, portal: &str) {
@@ -591,7 +614,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }),
             () = async {
                 // A client that does not read must not hold its snapshot against a shutdown.
-                while interrupt.reason() != Some(InterruptReason::Shutdown) {
+                while !interrupt.ends_session() {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             } => Err(shutdown_error()),
@@ -629,13 +652,17 @@ impl Drop for StatementTimer {
     }
 }
 
-/// Runs on this thread, telling the runtime first when it may take long.
-fn run<T>(quick: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if quick { guarded(work) } else { blocking(work) }
-}
-
-fn blocking<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    tokio::task::block_in_place(|| guarded(work))
+impl Hooks {
+    /// Runs on this thread, telling the runtime first when it may take long. Until it is done, interrupts end its
+    /// waits, and the client is watched.
+    fn run<T>(&self, quick: bool, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _running = client_gone::running(self.watched.as_ref());
+        let work = || {
+            let _scope = interruptible(&self.interrupt);
+            guarded(work)
+        };
+        if quick { work() } else { tokio::task::block_in_place(work) }
+    }
 }
 
 /// A panic costs its statement, not the server: the session rolls back and answers XX000.

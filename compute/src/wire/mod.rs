@@ -8,6 +8,7 @@
 //! exchange is pgwire's.
 
 mod backend;
+mod client_gone;
 mod connection;
 mod frontend;
 mod limits;
@@ -17,18 +18,21 @@ mod startup;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use rand::Rng;
 use sql::error::{SqlError, SqlState};
 use sql::session::{ConnectionRequest, Server, Severity};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 
+use client_gone::{SharedStream, Watchers};
 use connection::{Connection, End};
 use startup::{Opening, OpeningError, Startup};
 
@@ -58,14 +62,49 @@ impl Default for WireConfig {
     }
 }
 
-/// Connections that are being opened may outnumber sessions by so many; more are closed unanswered.
+/// Connections that are being opened at once. One more costs the oldest of them its place: a flood of connections
+/// that say nothing must not keep those out that do.
 const OPENING_CONNECTIONS: usize = 500;
 
 struct Front {
     server: Arc<Server>,
     config: WireConfig,
     sessions: AtomicUsize,
-    opening: AtomicUsize,
+    opening: Openings,
+    watchers: Watchers,
+}
+
+/// Connections that are being opened, oldest first.
+#[derive(Default)]
+struct Openings {
+    queue: Mutex<VecDeque<Arc<Notify>>>,
+}
+
+/// A place among them, given back when dropped.
+struct Opened<'a> {
+    openings: &'a Openings,
+    /// Tells that the place has gone to another.
+    displaced: Arc<Notify>,
+}
+
+impl Openings {
+    fn take(&self) -> Opened<'_> {
+        let displaced = Arc::new(Notify::new());
+        let mut queue = self.queue.lock();
+        if queue.len() >= OPENING_CONNECTIONS
+            && let Some(oldest) = queue.pop_front()
+        {
+            oldest.notify_one();
+        }
+        queue.push_back(displaced.clone());
+        Opened { openings: self, displaced }
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.openings.queue.lock().retain(|other| !Arc::ptr_eq(other, &self.displaced));
+    }
 }
 
 /// A counted place, given back when dropped.
@@ -87,7 +126,17 @@ impl Drop for Place<'_> {
 
 /// Serves connections until `stop` turns true; then ends all sessions and waits for them.
 pub async fn serve(listener: TcpListener, server: Arc<Server>, config: WireConfig, mut stop: watch::Receiver<bool>) {
-    let front = Arc::new(Front { server, config, sessions: AtomicUsize::new(0), opening: AtomicUsize::new(0) });
+    let front = Arc::new(Front {
+        server,
+        config,
+        sessions: AtomicUsize::new(0),
+        opening: Openings::default(),
+        watchers: Watchers::default(),
+    });
+    let watching = {
+        let front = front.clone();
+        tokio::spawn(async move { front.watchers.watch().await })
+    };
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -112,6 +161,7 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, config: WireConfi
         }
     }
     drop(listener);
+    watching.abort();
     front.server.activity.terminate_all();
     let ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(std::time::Duration::from_secs(10), ended).await.is_err() {
@@ -125,11 +175,18 @@ async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
 }
 
 impl Front {
-    async fn connection<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S, peer: SocketAddr) {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+        let mut stream = SharedStream::new(stream);
         let mut input = BytesMut::with_capacity(limits::IDLE_BUFFER_BYTES / 4);
-        let Some(opening) = Place::take(&self.opening, OPENING_CONNECTIONS) else { return };
-        let opened =
-            tokio::time::timeout(limits::AUTHENTICATION_TIMEOUT, self.open(&mut stream, &mut input, peer)).await;
+        let opening = self.opening.take();
+        let opened = tokio::select! {
+            opened = tokio::time::timeout(limits::AUTHENTICATION_TIMEOUT, self.open(&mut stream, &mut input, peer)) => {
+                opened
+            }
+            () = opening.displaced.notified() => {
+                return tracing::debug!(%peer, "connection gave its place to another before it had authenticated");
+            }
+        };
         drop(opening);
         let (connection_output, session, _place) = match opened {
             Ok(Ok(Some(opened))) => opened,
@@ -141,7 +198,8 @@ impl Front {
             Ok(Err(OpeningError::Io(error))) => return tracing::debug!(%peer, %error, "connection lost"),
             Err(_) => return tracing::debug!(%peer, "connection did not authenticate in time"),
         };
-        match Connection::new(stream, input, connection_output, session).run().await {
+        let watched = self.watchers.add(stream.clone(), session.context().interrupt.clone());
+        match Connection::new(stream, input, connection_output, session, Some(watched)).run().await {
             End::Closed => tracing::debug!(%peer, "connection closed"),
             End::Io(error) => tracing::debug!(%peer, %error, "connection lost"),
             End::Fatal(error) => tracing::info!(%peer, %error, "connection ended"),

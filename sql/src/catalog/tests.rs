@@ -90,6 +90,7 @@ impl Session {
             search_path: &self.search_path,
             eval: &Arc::new(EvalContext::detached()),
             work_mem_bytes: 1 << 16,
+            hash_memory: &Arc::default(),
             temporary_directory: Arc::from(std::env::temp_dir()),
             row_ids: &self.row_ids,
             notices: &notices,

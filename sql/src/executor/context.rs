@@ -3,12 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::ExecContext;
 use super::actuals::{Actuals, NodeActuals};
 use super::expr::SubqueryState;
+use super::memory::Reservation;
 use super::operators::CteState;
-use super::{ExecContext, HASH_MEMORY_BYTES};
 use crate::error::{Result, SqlError, SqlState};
 use crate::functions::EvalContext;
 use crate::store::Transaction;
@@ -29,8 +29,8 @@ pub(crate) struct Context {
     outer: RefCell<Vec<Row>>,
     subqueries: Vec<RefCell<SubqueryState>>,
     ctes: Vec<RefCell<CteState>>,
-    /// Bytes that hash tables hold.
-    hash_bytes: Arc<AtomicUsize>,
+    /// Memory held until the execution ends.
+    charged: RefCell<Reservation>,
     /// Rows that the statement's main INSERT, UPDATE or DELETE has changed.
     pub(super) rows_affected: Cell<u64>,
     measured: Option<RefCell<HashMap<usize, NodeActuals>>>,
@@ -39,11 +39,11 @@ pub(crate) struct Context {
 impl Context {
     pub(super) fn new(exec: ExecContext, shape: &Shape, instrumented: bool) -> Self {
         Self {
+            charged: RefCell::new(Reservation::new(&exec.hash_memory)),
             exec,
             outer: RefCell::new(Vec::new()),
             subqueries: (0..shape.subqueries).map(|_| RefCell::default()).collect(),
             ctes: (0..shape.ctes).map(|_| RefCell::default()).collect(),
-            hash_bytes: Arc::default(),
             rows_affected: Cell::new(0),
             measured: instrumented.then(RefCell::default),
         }
@@ -123,12 +123,12 @@ impl Context {
 
     /// An account for the memory of one hash table, which closes with it.
     pub(crate) fn reservation(&self) -> Reservation {
-        Reservation { total: Arc::clone(&self.hash_bytes), bytes: 0 }
+        Reservation::new(&self.exec.hash_memory)
     }
 
     /// Accounts for memory held until the execution ends; 53200 beyond the limit.
     pub(crate) fn charge(&self, bytes: usize) -> Result<()> {
-        add(&self.hash_bytes, bytes)
+        self.charged.borrow_mut().grow(bytes)
     }
 
     pub(super) fn is_measured(&self) -> bool {
@@ -149,37 +149,4 @@ impl Context {
     pub(crate) fn temporary_directory(&self) -> &Arc<std::path::Path> {
         &self.exec.temporary_directory
     }
-}
-
-#[inline]
-fn add(total: &AtomicUsize, bytes: usize) -> Result<()> {
-    let before = total.fetch_add(bytes, Ordering::Relaxed);
-    if before + bytes > HASH_MEMORY_BYTES { Err(out_of_memory()) } else { Ok(()) }
-}
-
-/// Memory that one operator has taken of the statement's limit; given back when it is dropped.
-pub(crate) struct Reservation {
-    total: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Reservation {
-    /// Takes more; 53200 beyond the limit.
-    #[inline]
-    pub(crate) fn grow(&mut self, bytes: usize) -> Result<()> {
-        self.bytes += bytes;
-        add(&self.total, bytes)
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-#[cold]
-fn out_of_memory() -> SqlError {
-    SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory")
-        .with_detail(format!("The hash tables of this statement would exceed {HASH_MEMORY_BYTES} bytes."))
 }

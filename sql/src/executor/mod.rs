@@ -13,8 +13,8 @@
 //! - Expressions read the operator's input row. Rows of enclosing queries lie on a stack in `Context`: a
 //!   subquery or the right side of a lateral join runs with the row pushed.
 //! - Sorts and materialised results spill to temporary files beyond `work_mem`. Hash tables (joins,
-//!   aggregates, DISTINCT, set operations, IN) cannot; beyond [`HASH_MEMORY_BYTES`] a statement they end it
-//!   with 53200.
+//!   aggregates, DISTINCT, set operations, IN) cannot; beyond what the server has for all of them
+//!   ([`HashMemory`]) they end their statement with 53200.
 //! - Every loop over rows polls the interrupt flag, through the cursor loops of the scans and in each loop
 //!   that runs over rows in memory.
 
@@ -24,6 +24,7 @@ mod context;
 mod entry_sorter;
 mod expr;
 mod hash;
+mod memory;
 mod operators;
 mod rows;
 
@@ -34,9 +35,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use actuals::{Actuals, NodeActuals};
-pub(crate) use context::{Context, Reservation};
+pub(crate) use context::Context;
 pub(crate) use entry_sorter::EntrySorter;
 pub(crate) use expr::Code;
+pub use memory::HashMemory;
+pub(crate) use memory::Reservation;
 use operators::{Node, Operator};
 
 use crate::catalog::Catalog;
@@ -46,9 +49,6 @@ use crate::plan::Plan;
 use crate::store::{Store, Transaction};
 use crate::table::RowIds;
 use crate::types::{Datum, Row};
-
-/// Memory that all hash tables of one statement may take together, bytes.
-pub const HASH_MEMORY_BYTES: usize = 1024 * 1024 * 1024;
 
 /// What an execution reads and writes through.
 #[derive(Clone)]
@@ -67,6 +67,8 @@ pub struct ExecContext {
     pub row_ids: Arc<RowIds>,
     /// Memory of one sort or materialised result before it goes to a temporary file, bytes.
     pub work_mem_bytes: usize,
+    /// What hash tables may take.
+    pub hash_memory: Arc<HashMemory>,
     /// Where temporary files are made.
     pub temporary_directory: Arc<Path>,
 }

@@ -3,6 +3,7 @@
 mod aggregates;
 mod array;
 mod binary_string;
+mod check;
 mod datetime;
 pub(crate) mod define;
 mod detached;
@@ -74,6 +75,10 @@ pub trait SessionFunctions: Send + Sync {
     fn relation_oid(&self, name: &str) -> Result<Option<u32>>;
     /// OID → name for regclass output, qualified where the search path would not find it.
     fn relation_name(&self, oid: u32) -> Option<String>;
+    /// The rows of `alluvium_check`: of one relation, or of everything.
+    fn check(&self, _relation: Option<u32>) -> Result<Vec<Row>> {
+        Err(crate::error::SqlError::unsupported("alluvium_check without a session"))
+    }
     /// What system views ask that is not in the catalog.
     fn system_information(&self) -> &dyn crate::catalog::SystemInformation {
         &crate::catalog::NoSystemInformation

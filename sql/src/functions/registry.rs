@@ -42,6 +42,7 @@ static AGGREGATES: &[&[AggregateFunction]] = &[
 
 static TABLE_FUNCTIONS: &[&[TableFunction]] = &[
     super::array::TABLE_FUNCTIONS,
+    super::check::TABLE_FUNCTIONS,
     super::json::TABLE_FUNCTIONS,
     super::regexp::TABLE_FUNCTIONS,
     super::series::TABLE_FUNCTIONS,

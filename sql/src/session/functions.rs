@@ -110,6 +110,10 @@ impl SessionFunctions for SessionContext {
         Some(format!("{schema}.{name}"))
     }
 
+    fn check(&self, relation: Option<u32>) -> Result<Vec<crate::types::Row>> {
+        SessionContext::check(self, relation)
+    }
+
     fn system_information(&self) -> &dyn SystemInformation {
         self
     }

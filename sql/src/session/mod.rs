@@ -14,6 +14,7 @@
 
 mod activity;
 mod block;
+mod check;
 mod connect;
 mod context;
 mod copy;
@@ -48,6 +49,7 @@ pub use settings::{Context as SettingContext, DEFINITIONS, Definition, Kind, Sco
 
 use crate::catalog::{CatalogManager, POSTGRES_DATABASE_OID};
 use crate::error::{ErrorFields, Result, SqlError, SqlState};
+use crate::executor::HashMemory;
 use crate::store::Store;
 use crate::table::RowIds;
 
@@ -63,7 +65,9 @@ pub struct Server {
     pub activity: Activity,
     /// Microseconds since 2000-01-01 UTC.
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
-    /// Where sorts and hashes spill.
+    /// What the hash tables of all statements may take together.
+    pub hash_memory: Arc<HashMemory>,
+    /// Where sorts spill.
     pub temporary_directory: Arc<Path>,
     /// When the server started.
     pub started_us: i64,
@@ -87,12 +91,18 @@ impl Server {
         Ok(Self {
             catalogs: CatalogManager::open(store.clone())?,
             row_ids: Arc::default(),
+            hash_memory: Arc::default(),
             activity: Activity::default(),
             started_us: clock(),
             clock,
             temporary_directory: Arc::from(temporary_directory),
             store,
         })
+    }
+
+    /// The same with a limit to what the hash tables of all statements may take together.
+    pub fn with_hash_memory(self, bytes: usize) -> Self {
+        Self { hash_memory: Arc::new(HashMemory::new(bytes)), ..self }
     }
 
     /// Whether a role is a superuser; false for an unknown one.

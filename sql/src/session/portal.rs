@@ -373,6 +373,7 @@ impl Session {
             eval,
             row_ids: server.row_ids.clone(),
             work_mem_bytes: self.context.settings.lock().typed().work_mem_bytes,
+            hash_memory: server.hash_memory.clone(),
             temporary_directory: server.temporary_directory.clone(),
         })
     }

@@ -329,3 +329,54 @@ fn unnamed_statements_that_come_again_follow_the_catalog_and_the_settings() {
         assert_eq!(unnamed(&mut session, "SELECT 1", &[], &[]), "?column?:23 1 SELECT 1");
     }
 }
+
+#[test]
+fn the_check_names_rows_and_entries_that_do_not_fit() {
+    let server = server();
+    let mut session = connect(&server);
+    for statement in [
+        "CREATE TABLE t (a int PRIMARY KEY, b text NOT NULL, c int)",
+        "CREATE UNIQUE INDEX t_b ON t (b)",
+        "CREATE INDEX t_c ON t (c)",
+        "INSERT INTO t SELECT i, 'row ' || i, i % 3 FROM generate_series(1, 20) AS i",
+        "CREATE TABLE heap (a int, b int UNIQUE)",
+        "INSERT INTO heap VALUES (1, 1), (2, NULL), (3, NULL)",
+        "CREATE ROLE plain LOGIN",
+    ] {
+        query(&mut session, statement);
+    }
+    assert_eq!(query(&mut session, "SELECT * FROM alluvium_check()"), "SELECT 0");
+    assert_eq!(query(&mut session, "SELECT * FROM alluvium_check('t')"), "SELECT 0");
+    assert_eq!(query(&mut session, "SELECT * FROM alluvium_check('t_pkey')"), "SELECT 0");
+    assert_eq!(query(&mut session, "SELECT * FROM alluvium_check('pg_class')"), "42809");
+    assert_eq!(query(&mut session, "SELECT * FROM alluvium_check('missing')"), "42P01");
+    assert_eq!(query(&mut connect_as(&server, "plain"), "SELECT * FROM alluvium_check()"), "42501");
+    assert_eq!(query(&mut session, "BEGIN"), "BEGIN");
+    assert_eq!(query(&mut session, "CREATE TABLE own (a int PRIMARY KEY)"), "CREATE TABLE");
+    assert_eq!(query(&mut session, "SELECT * FROM alluvium_check('own')"), "SELECT 0");
+    assert_eq!(query(&mut session, "SELECT * FROM alluvium_check()"), "25001");
+    assert_eq!(query(&mut session, "ROLLBACK"), "ROLLBACK");
+
+    let catalog = server.catalogs.committed(crate::catalog::POSTGRES_DATABASE_OID).expect("readable");
+    let table = catalog.tables().find(|table| table.name == "t").expect("it is there").clone();
+    let tree = |name: &str| table.indexes.iter().find(|index| index.name == name).expect("it is there").tree();
+    let problems = |session: &mut Session| query(session, "SELECT relation, problem FROM alluvium_check('t')");
+    let store = &server.store;
+    // An entry without a row, behind the others.
+    store.put_immediate(tree("t_c"), b"\x01\xff\xff\xff\xff\x01\xff\xff\xff\xff", bytes::Bytes::new()).expect("put");
+    let found = problems(&mut session);
+    assert!(found.contains("t_c|has 21 entries, its table's rows ask for 20"), "{found}");
+    assert!(found.contains("leads to no row"), "{found}");
+    assert!(!found.contains("t_b|"), "{found}");
+    // A row that is there and has no entries, and stands under a foreign key.
+    let access = crate::table::TableAccess::new(&table);
+    let row = [Datum::Int4(1000), Datum::text("new"), Datum::Null];
+    store.put_immediate(table.tree, b"\x01\x80\x00\x00\xff", access.encode(&row).expect("encodes")).expect("put");
+    let found = problems(&mut session);
+    assert!(found.contains("t|row \\x01800000ff does not stand under its key"), "{found}");
+    assert!(found.contains("t_b|row \\x01800000ff has no entry"), "{found}");
+    // A row whose bytes are no row.
+    store.put_immediate(table.tree, b"\x01\x80\x00\x01\xff", bytes::Bytes::from_static(b"junk")).expect("put");
+    let found = problems(&mut session);
+    assert!(found.contains("t|row \\x01800001ff does not decode"), "{found}");
+}

@@ -167,6 +167,7 @@ impl Session {
             eval: &eval,
             work_mem_bytes: self.context.settings.lock().typed().work_mem_bytes,
             row_ids: &self.context.server.row_ids,
+            hash_memory: &self.context.server.hash_memory,
             temporary_directory: self.context.server.temporary_directory.clone(),
             notices: &notices,
             random: &|bytes| rand::rng().fill_bytes(bytes),

@@ -16,6 +16,7 @@
 //! - Trees made by this transaction are nobody else's: no locks are taken in them.
 
 mod access;
+mod check;
 mod codec;
 mod constraint;
 mod index;
@@ -27,6 +28,7 @@ mod tests;
 
 pub(crate) use access::UniqueKey;
 pub use access::{TableAccess, WriteContext};
+pub(crate) use check::check_table;
 pub use codec::RowCodec;
 pub(crate) use codec::{ColumnDecoder, decode_columns};
 pub use constraint::{check_not_null, check_violation, failing_row, format_row_values};

@@ -1,16 +1,19 @@
-//! The checker: whether a tree, and a branch's page space, are what they must be.
-
-use std::collections::BTreeMap;
+//! The checker of one tree: whether it is what it must be.
+//!
+//! [`visit_tree`] holds a path of pages and nothing else, however large the tree; what it finds goes to a
+//! [`TreeVisitor`]. [`check_tree`] collects everything, for tests.
 
 use super::read::{check_child, check_overflow, check_root};
 use super::{PageReader, TreeError};
 use crate::ids::{PageNo, TreeId};
-use crate::meta::META_PAGE;
-use crate::page::{EntryValue, OverflowRef, Page, PageKind, overflow_pages};
+use crate::page::{EntryValue, FLAG_OVERFLOW, HEAD_FANOUT, OverflowRef, Page, overflow_pages};
 
-/// What a tree consists of, and what is wrong with it.
+/// Leaves asked for ahead of the one being checked.
+const AHEAD: usize = 64;
+
+/// What a tree consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TreeReport {
+pub struct TreeSummary {
     /// Pages between the root and a row, both ends counted.
     pub height: u32,
     /// Rows.
@@ -23,70 +26,96 @@ pub struct TreeReport {
     pub overflow_pages: u64,
     /// Bytes used in leaves; against the number of leaves, their fill.
     pub leaf_used_bytes: u64,
-    /// Every page reached, in no order.
-    pub pages: Vec<PageNo>,
-    /// What is wrong; empty for a sound tree.
-    pub problems: Vec<TreeError>,
+}
+
+/// Takes what [`visit_tree`] comes across. An error that it answers ends the visit.
+pub trait TreeVisitor<E> {
+    /// A page of the tree was reached; false when it had been reached before.
+    fn reach(&mut self, page: PageNo) -> bool;
+    /// Something is wrong with a page.
+    fn problem(&mut self, page: PageNo, reason: &'static str) -> Result<(), E>;
+    /// A page cannot be read: a finding if the page is damaged, an error if the visit has to end.
+    fn unreadable(&mut self, page: PageNo, error: E) -> Result<(), E>;
+    /// Called before every page is read: the place to say that the visit has to end.
+    fn poll(&mut self) -> Result<(), E> {
+        Ok(())
+    }
 }
 
 /// Reads a whole tree. Every page is reached once, belongs to the tree, stands at the right level, holds
-/// keys in order and within what its parent says; every large value is complete.
-pub fn check_tree<R: PageReader>(reader: &R, tree: TreeId) -> Result<TreeReport, R::Error> {
-    let mut check = Check { reader, tree, report: TreeReport::default(), overflow_seen: false };
-    let root = reader.page(tree.0)?;
-    check.report.pages.push(tree.0);
+/// keys in order and within what its parent says; every large value is complete. What hangs below a page that
+/// is wrong is not looked at.
+pub fn visit_tree<R: PageReader>(
+    reader: &R,
+    tree: TreeId,
+    visitor: &mut dyn TreeVisitor<R::Error>,
+) -> Result<TreeSummary, R::Error> {
+    let mut visit = Visit { reader, tree, visitor, summary: TreeSummary::default(), overflow_seen: false };
+    let Some(root) = visit.open(tree.0)? else { return Ok(visit.summary) };
     match check_root(&root, tree) {
-        Ok(()) => check.page(tree.0, &root, None, None)?,
-        Err(problem) => check.report.problems.push(problem),
+        Ok(()) => visit.page(tree.0, &root, None, None)?,
+        Err(problem) => visit.report(tree.0, &problem)?,
     }
-    check.report.height = u32::from(root.level()) + 1;
-    if check.overflow_seen && root.flags() & crate::page::FLAG_OVERFLOW == 0 {
-        check.problem(tree.0, "root does not tell of values out of line");
+    visit.summary.height = u32::from(root.level()) + 1;
+    if visit.overflow_seen && root.flags() & FLAG_OVERFLOW == 0 {
+        visit.visitor.problem(tree.0, "root does not tell of values out of line")?;
     }
-    let mut sorted = check.report.pages.clone();
-    sorted.sort_unstable();
-    for pair in sorted.windows(2).filter(|pair| pair[0] == pair[1]) {
-        check.problem(pair[0], "page is reached twice");
-    }
-    Ok(check.report)
+    Ok(visit.summary)
 }
 
-struct Check<'r, R> {
+struct Visit<'r, R: PageReader> {
     reader: &'r R,
     tree: TreeId,
-    report: TreeReport,
+    visitor: &'r mut dyn TreeVisitor<R::Error>,
+    summary: TreeSummary,
     overflow_seen: bool,
 }
 
-impl<R: PageReader> Check<'_, R> {
-    fn problem(&mut self, page: PageNo, reason: &'static str) {
-        self.report.problems.push(TreeError::Damaged { tree: self.tree, page, reason });
+impl<'r, R: PageReader> Visit<'r, R> {
+    /// A page, unless it was reached before or cannot be read.
+    fn open(&mut self, number: PageNo) -> Result<Option<R::Ref<'r>>, R::Error> {
+        self.visitor.poll()?;
+        if !self.visitor.reach(number) {
+            self.visitor.problem(number, "page is reached twice, or is not the tree's to use")?;
+            return Ok(None);
+        }
+        match self.reader.page(number) {
+            Ok(page) => Ok(Some(page)),
+            Err(error) => self.visitor.unreadable(number, error).map(|()| None),
+        }
+    }
+
+    fn report(&mut self, number: PageNo, problem: &TreeError) -> Result<(), R::Error> {
+        let reason = match problem {
+            TreeError::Damaged { reason, .. } => reason,
+            _ => "not what its parent means",
+        };
+        self.visitor.problem(number, reason)
     }
 
     /// Checks a page and everything below it. Keys must lie in `low..high`.
     fn page(&mut self, number: PageNo, page: &Page, low: Option<&[u8]>, high: Option<&[u8]>) -> Result<(), R::Error> {
         if page.check().is_err() {
-            self.problem(number, "structure of page is broken");
-            return Ok(());
+            return self.visitor.problem(number, "structure of page is broken");
         }
         let mut key = Vec::new();
         for slot in [page.first_key_slot(), page.slot_count().wrapping_sub(1)] {
             if slot < page.slot_count() && slot >= page.first_key_slot() {
                 page.read_key(slot, &mut key);
                 if low.is_some_and(|low| key.as_slice() < low) || high.is_some_and(|high| key.as_slice() >= high) {
-                    self.problem(number, "keys lie outside what the parent says");
+                    self.visitor.problem(number, "keys lie outside what the parent says")?;
                 }
             }
         }
         if !page.is_leaf() {
-            self.report.internal_pages += 1;
+            self.summary.internal_pages += 1;
             return self.children(page, low, high);
         }
-        self.report.leaf_pages += 1;
-        self.report.rows += page.slot_count() as u64;
-        self.report.leaf_used_bytes += page.used_bytes() as u64;
+        self.summary.leaf_pages += 1;
+        self.summary.rows += page.slot_count() as u64;
+        self.summary.leaf_used_bytes += page.used_bytes() as u64;
         if page.slot_count() == 0 && number != self.tree.0 {
-            self.problem(number, "empty leaf");
+            self.visitor.problem(number, "empty leaf")?;
         }
         for slot in 0..page.slot_count() {
             if let EntryValue::Overflow(reference) = page.value(slot) {
@@ -104,101 +133,116 @@ impl<R: PageReader> Check<'_, R> {
             if !last {
                 page.read_key(slot + 1, &mut right);
             }
+            if page.level() == 1 && slot % AHEAD == 0 {
+                let ahead = slot..(slot + AHEAD).min(page.slot_count());
+                self.reader.prefetch(&mut ahead.map(|slot| page.child(slot)));
+            }
             let number = page.child(slot);
-            let child = self.reader.page(number)?;
-            self.report.pages.push(number);
-            match check_child(&child, self.tree, number, page.level()) {
-                Ok(()) => self.page(number, &child, left.as_deref(), if last { high } else { Some(&right) })?,
-                Err(problem) => self.report.problems.push(problem),
+            if let Some(child) = self.open(number)? {
+                match check_child(&child, self.tree, number, page.level()) {
+                    Ok(()) => self.page(number, &child, left.as_deref(), if last { high } else { Some(&right) })?,
+                    Err(problem) => self.report(number, &problem)?,
+                }
             }
             left = Some(right.clone());
         }
         Ok(())
     }
 
+    /// One piece of a value: its data's length, the pages it names, the next head.
+    fn piece(&mut self, number: PageNo) -> Result<Option<Piece>, R::Error> {
+        let Some(page) = self.open(number)? else { return Ok(None) };
+        if check_overflow(&page, self.tree, number).is_err() || page.check().is_err() {
+            self.visitor.problem(number, "not a piece of a value")?;
+            return Ok(None);
+        }
+        self.summary.overflow_pages += 1;
+        let (bytes, next) = (page.overflow_data().len() as u64, page.overflow_next());
+        Ok(Some(Piece { bytes, named: page.overflow_pages().collect(), next }))
+    }
+
     fn overflow(&mut self, reference: OverflowRef) -> Result<(), R::Error> {
-        let mut bytes = 0;
-        let most = overflow_pages(usize::try_from(reference.length_bytes).unwrap_or(0).min(super::MAX_VALUE_BYTES));
-        let mut pages = vec![reference.first];
+        let length = usize::try_from(reference.length_bytes).unwrap_or(usize::MAX);
+        if length > super::MAX_VALUE_BYTES {
+            return self.visitor.problem(reference.first, "value exceeds the longest value");
+        }
+        let most = overflow_pages(length);
+        let (mut bytes, mut pages) = (0, 0);
         let mut head = Some(reference.first);
+        // Every page is opened once only, so a chain that runs in a circle ends.
         while let Some(number) = head.take() {
-            let page = self.reader.page(number)?;
-            if check_overflow(&page, self.tree, number).is_err() || page.check().is_err() || pages.len() > most {
-                self.problem(number, "not a piece of a value, or one too many");
-                return Ok(());
-            }
-            bytes += page.overflow_data().len() as u64;
-            for number in page.overflow_pages() {
-                let piece = self.reader.page(number)?;
-                pages.push(number);
-                if check_overflow(&piece, self.tree, number).is_err() || piece.check().is_err() {
-                    self.problem(number, "not a piece of a value");
-                    return Ok(());
+            let Some(piece) = self.piece(number)? else { return Ok(()) };
+            (bytes, pages) = (bytes + piece.bytes, pages + 1);
+            for numbers in piece.named.chunks(AHEAD) {
+                self.reader.prefetch(&mut numbers.iter().copied());
+                for number in numbers {
+                    let Some(named) = self.piece(*number)? else { return Ok(()) };
+                    (bytes, pages) = (bytes + named.bytes, pages + 1);
                 }
-                bytes += piece.overflow_data().len() as u64;
             }
-            head = page.overflow_next();
-            pages.extend(head);
+            head = piece.next;
         }
-        if bytes != reference.length_bytes || pages.len() != most {
-            self.problem(reference.first, "value is not as long as its leaf says");
+        if bytes != reference.length_bytes || pages != most {
+            self.visitor.problem(reference.first, "value is not as long as its leaf says")?;
         }
-        self.report.overflow_pages += pages.len() as u64;
-        self.report.pages.append(&mut pages);
         Ok(())
     }
 }
 
-/// Checks that every page number ever handed out is used exactly once: by the meta page, a free list, or
-/// one of `in_use` (the pages of all trees and all runs still reserved). Answers what is wrong.
-pub fn check_space<R: PageReader>(
-    reader: &R,
-    in_use: impl IntoIterator<Item = PageNo>,
-) -> Result<Vec<(PageNo, &'static str)>, R::Error> {
-    let mut problems = Vec::new();
-    let mut uses: BTreeMap<PageNo, u32> = BTreeMap::new();
-    let mut add = |page: PageNo| *uses.entry(page).or_default() += 1;
-    let meta = reader.page(META_PAGE)?;
-    if meta.kind() != PageKind::Meta {
-        return Ok(vec![(META_PAGE, "not a meta page")]);
+/// A page of a value out of line.
+struct Piece {
+    bytes: u64,
+    /// At most [`HEAD_FANOUT`].
+    named: Vec<PageNo>,
+    next: Option<PageNo>,
+}
+
+const _: () = assert!(HEAD_FANOUT <= 1024, "a piece's page numbers stay small");
+
+/// What a tree consists of, page by page, and what is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TreeReport {
+    /// Sizes.
+    pub summary: TreeSummary,
+    /// Every page reached, in no order.
+    pub pages: Vec<PageNo>,
+    /// What is wrong; empty for a sound tree.
+    pub problems: Vec<TreeError>,
+}
+
+impl std::ops::Deref for TreeReport {
+    type Target = TreeSummary;
+
+    fn deref(&self) -> &TreeSummary {
+        &self.summary
     }
-    add(META_PAGE);
-    let number = |word: &[u8; 8]| PageNo(u64::from_le_bytes(*word));
-    meta.meta_pages().iter().map(number).for_each(&mut add);
-    let mut free = meta.meta_pages().len() as u64;
-    let mut head = meta.free_list_head();
-    while let Some(list) = head {
-        let page = reader.page(list)?;
-        add(list);
-        if page.kind() != PageKind::FreeList || free > meta.next_page().0 {
-            problems.push((list, "not a free-list page, or the list runs in a circle"));
-            break;
-        }
-        page.free_list_pages().iter().map(number).for_each(&mut add);
-        free += page.free_list_pages().len() as u64;
-        head = page.free_list_next();
-        free += u64::from(page.free_list_pages().is_empty());
+}
+
+struct Collect {
+    tree: TreeId,
+    seen: super::PageSet,
+    report: TreeReport,
+}
+
+impl<E> TreeVisitor<E> for Collect {
+    fn reach(&mut self, page: PageNo) -> bool {
+        self.report.pages.push(page);
+        self.seen.insert(page)
     }
-    if free != meta.free_total() {
-        problems.push((META_PAGE, "count of free pages does not match the lists"));
+
+    fn problem(&mut self, page: PageNo, reason: &'static str) -> Result<(), E> {
+        self.report.problems.push(TreeError::Damaged { tree: self.tree, page, reason });
+        Ok(())
     }
-    in_use.into_iter().for_each(&mut add);
-    let mut expected = PageNo(0);
-    for (page, uses) in uses {
-        if page >= meta.next_page() {
-            problems.push((page, "page was never handed out"));
-            continue;
-        }
-        if uses > 1 {
-            problems.push((page, "page is used twice"));
-        }
-        if page > expected {
-            problems.push((expected, "page is lost: neither used nor free"));
-        }
-        expected = PageNo(page.0 + 1);
+
+    fn unreadable(&mut self, _: PageNo, error: E) -> Result<(), E> {
+        Err(error)
     }
-    if expected < meta.next_page() {
-        problems.push((expected, "page is lost: neither used nor free"));
-    }
-    Ok(problems)
+}
+
+/// [`visit_tree`] with everything collected: for trees that are small.
+pub fn check_tree<R: PageReader>(reader: &R, tree: TreeId) -> Result<TreeReport, R::Error> {
+    let mut collect = Collect { tree, seen: super::PageSet::default(), report: TreeReport::default() };
+    collect.report.summary = visit_tree(reader, tree, &mut collect)?;
+    Ok(collect.report)
 }

@@ -14,7 +14,7 @@
 //! | change a tree | [`apply_sorted`] |
 //! | build one from sorted rows | [`crate::bulk`] |
 //! | give a dropped one's pages back | [`reclaim_step`] |
-//! | verify one | [`check_tree`] |
+//! | verify one | [`visit_tree`], [`SpaceCheck`] |
 //!
 //! Errors of an implementation of [`PageReader`] pass through; those of trees themselves are [`TreeError`].
 
@@ -26,18 +26,20 @@ mod overflow;
 mod prepare;
 mod read;
 mod reclaim;
+mod space;
 mod split;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use access::{PageReader, PageWriter, TreeError};
-pub use check::{TreeReport, check_space, check_tree};
+pub use check::{TreeReport, TreeSummary, TreeVisitor, check_tree, visit_tree};
 pub use cursor::Cursor;
 pub use overflow::{free_overflow, write_overflow, write_overflow_to};
 pub use prepare::{Prepared, check_limits, prepare};
 pub use read::{Value, get, get_many, locate, read_overflow};
 pub use reclaim::{Reclaimed, reclaim_step};
+pub use space::{PageSet, SpaceCheck, check_space};
 pub(crate) use split::separator_len;
 pub use write::{apply_sorted, write_sorted};
 

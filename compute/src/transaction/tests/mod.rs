@@ -1,6 +1,7 @@
 //! The engine from begin to durable, over a log and page servers in memory.
 
 mod basics;
+mod check;
 mod concurrent;
 mod model;
 mod record;

@@ -102,6 +102,7 @@ impl Work<'_> {
             eval: Arc::clone(self.context.eval),
             row_ids: Arc::clone(self.context.row_ids),
             work_mem_bytes: self.context.work_mem_bytes,
+            hash_memory: Arc::clone(self.context.hash_memory),
             temporary_directory: Arc::clone(&self.context.temporary_directory),
         };
         Execution::open(Arc::new(Prepared::new(plan)?), context)

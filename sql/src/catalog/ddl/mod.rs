@@ -42,6 +42,7 @@ use self::syntax::Words;
 use self::work::Work;
 use super::{CatalogChanges, CatalogManager, Oid};
 use crate::error::{Result, SqlError, SqlState};
+use crate::executor::HashMemory;
 use crate::functions::EvalContext;
 use crate::store::{StatementOutcome, Transaction};
 use crate::table::RowIds;
@@ -68,6 +69,8 @@ pub struct DdlContext<'a> {
     pub eval: &'a Arc<EvalContext>,
     /// Memory for sorts before they go to disk.
     pub work_mem_bytes: usize,
+    /// What hash tables may take.
+    pub hash_memory: &'a Arc<HashMemory>,
     /// Where temporary files are made.
     pub temporary_directory: Arc<Path>,
     /// Row ids of the store.

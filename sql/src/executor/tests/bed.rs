@@ -130,6 +130,7 @@ impl Bed {
             eval: eval_context(),
             row_ids: Arc::clone(&self.row_ids),
             work_mem_bytes: self.work_mem_bytes,
+            hash_memory: Arc::default(),
             temporary_directory: Arc::from(Path::new("/tmp")),
         }
     }

@@ -60,6 +60,7 @@ impl Engine {
                 search_path: &search_path,
                 eval: &self.eval,
                 work_mem_bytes: 1 << 20,
+                hash_memory: &Arc::default(),
                 temporary_directory: Arc::from(std::env::temp_dir()),
                 notices: &Mutex::default(),
                 random: &|bytes| bytes.fill(7),
@@ -90,6 +91,7 @@ impl Engine {
             eval: self.eval.clone(),
             row_ids: self.row_ids.clone(),
             work_mem_bytes: 1 << 20,
+            hash_memory: Arc::default(),
             temporary_directory: Arc::from(std::env::temp_dir()),
         };
         let mut execution = Execution::open(prepared, context)?;

@@ -37,6 +37,7 @@ impl Database {
                 search_path: &["public".to_owned()],
                 eval: &Arc::new(EvalContext::detached()),
                 work_mem_bytes: 1 << 16,
+                hash_memory: &Arc::default(),
                 temporary_directory: Arc::from(std::env::temp_dir()),
                 row_ids: &std::sync::Arc::default(),
                 notices: &Mutex::default(),
