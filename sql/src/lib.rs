@@ -9,6 +9,7 @@
 pub mod binder;
 pub mod catalog;
 pub mod copy;
+mod entry_sorter;
 pub mod error;
 pub mod executor;
 pub mod functions;

@@ -20,6 +20,7 @@ pub mod page;
 pub mod record;
 pub mod redo;
 pub mod row;
+pub mod spill;
 pub mod testing;
 pub mod upkeep;
 pub mod varint;

@@ -13,6 +13,7 @@ use crate::record::RedoOp;
 use crate::redo::redo;
 
 /// All pages of one branch at their latest version, and the log that made them.
+#[derive(Clone)]
 pub struct MemoryPages {
     pages: Vec<Option<Box<Page>>>,
     encoder: BatchEncoder,

@@ -163,7 +163,12 @@ impl CopyIn {
         let table = &self.sink.access.table().name;
         if let Some(loader) = self.sink.loader.take() {
             let finished = loader.finish(self.sink.context.write_context());
-            finished.map_err(|error| with_context(error, format!("COPY {table}")))?;
+            finished.map_err(|failure| {
+                // A header is a line, and no row.
+                let line = failure.row.map(|row| row + u64::from(self.sink.options.header));
+                let line = line.map_or(String::new(), |line| format!(", line {line}"));
+                with_context(failure.error, format!("COPY {table}{line}"))
+            })?;
         }
         Ok(self.sink.rows)
     }

@@ -237,7 +237,12 @@ fn binary_errors() {
 
 /// A table made in the transaction that copies into it, so that rows go straight into its trees.
 fn bulk(data: &str) -> (Result<u64, SqlError>, String, Vec<usize>) {
-    let bed = Bed::new();
+    bulk_within(4 << 20, data)
+}
+
+fn bulk_within(work_mem_bytes: usize, data: &str) -> (Result<u64, SqlError>, String, Vec<usize>) {
+    let mut bed = Bed::new();
+    bed.work_mem_bytes = work_mem_bytes;
     let model = bed.table("t", 2, &[0], &[(&[1], true), (&[1, 0], false)]);
     let transaction = bed.begin(IsolationLevel::ReadCommitted);
     transaction.begin_statement().expect("statement");
@@ -268,6 +273,45 @@ fn new_tables_are_loaded_in_bulk() {
         assert_eq!(error.state(), SqlState::UNIQUE_VIOLATION);
         assert_eq!(error.fields().detail.as_deref(), Some(detail));
         assert_eq!(error.fields().context.as_deref(), Some(context));
+    }
+}
+
+#[test]
+fn loads_in_any_order_need_no_more_than_work_mem() {
+    /// `1 1; 2 2; …`, and the same as lines in some order.
+    fn lines(keys: impl Iterator<Item = u64>) -> String {
+        keys.map(|key| format!("{key} {key}\n")).collect()
+    }
+    const ROWS: u64 = 1000;
+    let shown: Vec<String> = (0..ROWS).map(|key| format!("{key} {key}")).collect();
+    let shuffled = || (0..ROWS).map(|number| number * 789 % ROWS);
+    let orders: [(&str, String); 5] = [
+        ("ascending", lines(0..ROWS)),
+        ("descending", lines((0..ROWS).rev())),
+        ("shuffled", lines(shuffled())),
+        ("ascending, then shuffled", lines((0..ROWS).step_by(2).chain(shuffled().filter(|key| key % 2 == 1)))),
+        ("ascending but one", lines((1..ROWS).chain([0]))),
+    ];
+    for work_mem_bytes in [1, 3000, 4 << 20] {
+        for (order, data) in &orders {
+            let (copied, rows, entries) = bulk_within(work_mem_bytes, data);
+            assert_eq!(copied, Ok(ROWS), "{order} within {work_mem_bytes}");
+            assert!(rows == shown.join("; "), "{order} within {work_mem_bytes}: other rows");
+            assert_eq!(entries, [ROWS as usize; 2], "{order} within {work_mem_bytes}");
+        }
+        // Of several duplicates the one is told that comes first, wherever it comes.
+        for (order, data) in &orders {
+            let error = bulk_within(work_mem_bytes, &format!("{data}500 9\n7 7\n")).0.expect_err("duplicate");
+            let detail = error.fields().detail.as_deref().unwrap_or_default();
+            let context = error.fields().context.as_deref().unwrap_or_default();
+            let first = ("Key (a)=(500) already exists.", "COPY t, line 1001");
+            let lowest = ("Key (a)=(7) already exists.", "COPY t, line 1002");
+            // Rows that come too late are looked up one by one, by key.
+            assert!(
+                [first, lowest].contains(&(detail, context)),
+                "{order} within {work_mem_bytes}: {detail} {context}"
+            );
+        }
     }
 }
 

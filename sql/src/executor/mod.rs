@@ -21,7 +21,6 @@
 mod actuals;
 mod compile;
 mod context;
-mod entry_sorter;
 mod expr;
 mod hash;
 mod memory;
@@ -36,7 +35,6 @@ use std::sync::Arc;
 
 pub use actuals::{Actuals, NodeActuals};
 pub(crate) use context::Context;
-pub(crate) use entry_sorter::EntrySorter;
 pub(crate) use expr::Code;
 pub use memory::HashMemory;
 pub(crate) use memory::Reservation;

@@ -7,27 +7,72 @@ use bytes::Bytes;
 use storage::TreeId;
 use storage::key::KeyReader;
 use storage::row::RowEncoder;
+use storage::spill::Sorted;
 
 use super::access::{TableAccess, UniqueKey, WriteContext};
 use super::constraint::unique_violation;
+use crate::entry_sorter::{EntrySorter, spill_failed};
 use crate::error::{Result, SqlError};
-use crate::executor::EntrySorter;
 use crate::store::{BulkLoader, BulkPush, Transaction};
 use crate::types::codec::decode_key;
 use crate::types::{Datum, Row};
 
 /// Fills a table made or truncated by the running transaction and still empty.
 ///
-/// Rows go to the table's tree as they come while their keys ascend; from the first that does not, each is put
-/// like any other write. Index entries are sorted on the side and written at the end.
+/// The first rows are kept in memory. If their keys ascend, they and the rows that follow go straight to the
+/// table's tree; a row whose key comes too late is kept aside and put at the end like any other write. If they
+/// do not, all rows are sorted first, in temporary files. Index entries are sorted on the side and written at
+/// the end. So memory is bounded by `work_mem` whatever the order.
 pub struct TableLoader {
     access: Arc<TableAccess>,
     loader: Option<Box<dyn BulkLoader>>,
+    way: Way,
+    /// Rows with their numbers behind them: all (first or sorted), or those whose keys came too late.
+    rows: EntrySorter,
+    pushed: u64,
+    /// Of the first rows.
+    last_key: Vec<u8>,
+    directory: Arc<Path>,
+    rows_limit_bytes: usize,
     entries: Vec<EntrySorter>,
     encoder: RowEncoder,
     key: Vec<u8>,
     value: Vec<u8>,
     entry: Vec<u8>,
+}
+
+/// Where rows go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// To memory, while there is room; their keys have ascended so far, or have not.
+    First { ascending: bool },
+    /// To the tree.
+    InOrder,
+    /// To the sorter.
+    Sorted,
+}
+
+/// Why a load did not end well.
+pub struct LoadFailure {
+    /// What the statement ends with.
+    pub error: SqlError,
+    /// The row (from 1, as pushed) that it is about, where that is known.
+    pub row: Option<u64>,
+}
+
+impl From<SqlError> for LoadFailure {
+    fn from(error: SqlError) -> Self {
+        Self { error, row: None }
+    }
+}
+
+/// Bytes of a row's number behind it.
+const NUMBER_BYTES: usize = 8;
+
+/// A row as it is in the sorter: its bytes and its number.
+fn split_number(stored: &[u8]) -> (&[u8], u64) {
+    let (value, number) = stored.split_last_chunk::<NUMBER_BYTES>().expect("every row has a number behind it");
+    (value, u64::from_be_bytes(*number))
 }
 
 impl TableLoader {
@@ -44,10 +89,17 @@ impl TableLoader {
         }
         // The store refuses a tree that has been written to.
         let loader = transaction.bulk_load(access.tree()).ok()?;
-        let share = work_mem_bytes / access.indexes().len().max(1);
+        let share = work_mem_bytes / (1 + access.indexes().len());
         Some(Self {
             access: Arc::clone(access),
             loader: Some(loader),
+            // Row ids ascend.
+            way: if access.key_columns().is_empty() { Way::InOrder } else { Way::First { ascending: true } },
+            rows: EntrySorter::new(share, temporary_directory),
+            pushed: 0,
+            last_key: Vec::new(),
+            directory: Arc::clone(temporary_directory),
+            rows_limit_bytes: share,
             entries: access.indexes().iter().map(|_| EntrySorter::new(share, temporary_directory)).collect(),
             encoder: RowEncoder::new(),
             key: Vec::new(),
@@ -65,14 +117,8 @@ impl TableLoader {
             self.key.extend_from_slice(&id.to_be_bytes());
         }
         self.access.codec().encode(row, &mut self.encoder, &mut self.value)?;
-        if let Some(loader) = &mut self.loader
-            && loader.push(&self.key, &self.value)? == BulkPush::OutOfOrder
-        {
-            self.finish_rows()?;
-            self.put(context, row)?;
-        } else if self.loader.is_none() {
-            self.put(context, row)?;
-        }
+        self.pushed += 1;
+        self.push_row()?;
         for (index, entries) in self.access.indexes().iter().zip(&mut self.entries) {
             self.entry.clear();
             let exclusive = index.entry_key(row, &self.key, &mut self.entry)?;
@@ -81,20 +127,59 @@ impl TableLoader {
         Ok(())
     }
 
-    fn finish_rows(&mut self) -> Result<()> {
-        self.loader.take().map_or(Ok(()), BulkLoader::finish)
-    }
-
-    fn put(&self, context: WriteContext<'_>, row: &[Datum]) -> Result<()> {
-        if self.access.holder(context, UniqueKey::Primary, &self.key)?.is_some() {
-            return Err(self.access.duplicate(UniqueKey::Primary, row, context.eval));
+    fn push_row(&mut self) -> Result<()> {
+        if let Way::First { ascending } = self.way {
+            let ascending = ascending && (self.pushed == 1 || self.key > self.last_key);
+            if self.rows.has_room(self.key.len() + self.value.len() + NUMBER_BYTES) {
+                self.way = Way::First { ascending };
+                self.last_key.clone_from(&self.key);
+            } else if ascending {
+                let rows = EntrySorter::new(self.rows_limit_bytes, &self.directory);
+                let loader = self.loader.as_mut().expect("taken at the end only");
+                std::mem::replace(&mut self.rows, rows).finish(|key, stored| {
+                    loader.push(key, split_number(stored).0)?;
+                    Ok(())
+                })?;
+                self.way = Way::InOrder;
+            } else {
+                self.way = Way::Sorted;
+            }
         }
-        context.transaction.put(self.access.tree(), &self.key, Bytes::copy_from_slice(&self.value))
+        if self.way == Way::InOrder {
+            let loader = self.loader.as_mut().expect("taken at the end only");
+            if loader.push(&self.key, &self.value)? == BulkPush::Added {
+                return Ok(());
+            }
+        }
+        self.value.extend_from_slice(&self.pushed.to_be_bytes());
+        self.rows.push(&self.key, &self.value)
     }
 
-    /// Writes what is left. 23505 when an index turns out not to be unique.
-    pub fn finish(mut self, context: WriteContext<'_>) -> Result<()> {
-        self.finish_rows()?;
+    /// Writes what is left. 23505 when a key turns out not to be unique.
+    pub fn finish(mut self, context: WriteContext<'_>) -> Result<(), LoadFailure> {
+        let mut loader = self.loader.take().expect("taken here only");
+        let empty = EntrySorter::new(0, &self.directory);
+        let rows = std::mem::replace(&mut self.rows, empty);
+        let mut row = Row::new();
+        if self.way == Way::InOrder {
+            loader.finish()?;
+            if !rows.is_empty() {
+                self.put_late_rows(context, rows.sorted()?)?;
+            }
+        } else {
+            let mut sorted = rows.sorted()?;
+            while let Some((key, stored)) = sorted.next().map_err(spill_failed)? {
+                context.transaction.interrupt().check()?;
+                if loader.push(key, split_number(stored).0)? == BulkPush::OutOfOrder {
+                    let (key, stored) = (key.to_vec(), stored.to_vec());
+                    let (value, number) = first_duplicate(sorted, key, stored)?;
+                    self.access.codec().decode_all(&value, &mut row)?;
+                    let error = self.access.duplicate(UniqueKey::Primary, &row, context.eval);
+                    return Err(LoadFailure { error, row: Some(number) });
+                }
+            }
+            loader.finish()?;
+        }
         for (position, entries) in std::mem::take(&mut self.entries).into_iter().enumerate() {
             let index = &self.access.indexes()[position];
             let mut target = EntryTarget::begin(context.transaction, index.tree());
@@ -103,6 +188,22 @@ impl TableLoader {
                 if target.push(key, value)? { Ok(()) } else { Err(self.duplicate_entry(position, key, context)) }
             })?;
             target.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Rows whose keys came after greater ones.
+    fn put_late_rows(&self, context: WriteContext<'_>, mut sorted: Sorted) -> Result<(), LoadFailure> {
+        while let Some((key, stored)) = sorted.next().map_err(spill_failed)? {
+            context.transaction.interrupt().check()?;
+            let (value, number) = split_number(stored);
+            if self.access.holder(context, UniqueKey::Primary, key)?.is_some() {
+                let mut row = Row::new();
+                self.access.codec().decode_all(value, &mut row)?;
+                let error = self.access.duplicate(UniqueKey::Primary, &row, context.eval);
+                return Err(LoadFailure { error, row: Some(number) });
+            }
+            context.transaction.put(self.access.tree(), key, Bytes::copy_from_slice(value))?;
         }
         Ok(())
     }
@@ -120,6 +221,23 @@ impl TableLoader {
         }
         unique_violation(self.access.table(), &index.index().name, &index.positions(), &row, context.eval)
     }
+}
+
+/// The row that came first of those whose key had come before, as Postgres would meet it. `stored` is the first
+/// that was found.
+#[cold]
+fn first_duplicate(mut sorted: Sorted, mut key: Vec<u8>, stored: Vec<u8>) -> Result<(Vec<u8>, u64)> {
+    let (value, mut number) = split_number(&stored);
+    let mut value = value.to_vec();
+    while let Some((next, stored)) = sorted.next().map_err(spill_failed)? {
+        let (later, later_number) = split_number(stored);
+        if next == key && later_number < number {
+            (value, number) = (later.to_vec(), later_number);
+        }
+        key.clear();
+        key.extend_from_slice(next);
+    }
+    Ok((value, number))
 }
 
 /// Where sorted entries go.

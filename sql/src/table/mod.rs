@@ -34,7 +34,7 @@ pub(crate) use codec::{ColumnDecoder, decode_columns};
 pub use constraint::{check_not_null, check_violation, failing_row, format_row_values};
 pub use index::IndexAccess;
 pub(crate) use index::{KeyColumn, ValueRange, key_range};
-pub use loader::TableLoader;
+pub use loader::{LoadFailure, TableLoader};
 pub use row_id::RowIds;
 
 /// Longest key that a tree takes, bytes.

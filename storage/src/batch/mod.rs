@@ -55,7 +55,7 @@ pub struct BatchSpan {
 ///
 /// Between [`BatchEncoder::begin`] and [`BatchEncoder::finish`] records are pushed as they are applied.
 /// [`BatchEncoder::take`] hands out the finished bytes: a group for the log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BatchEncoder {
     buffer: Vec<u8>,
     /// LSN of the buffer's first byte.

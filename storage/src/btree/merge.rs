@@ -37,7 +37,7 @@ pub(super) fn settle_leaf<W: PageWriter>(writer: &mut W, tree: TreeId, located: 
 }
 
 /// A root without children becomes an empty leaf; one with a single child takes over its content.
-fn lower_root<W: PageWriter>(writer: &mut W, tree: TreeId) -> Result<(), W::Error> {
+pub(super) fn lower_root<W: PageWriter>(writer: &mut W, tree: TreeId) -> Result<(), W::Error> {
     loop {
         let root = writer.latest(tree.0)?;
         let (level, flags) = (root.level(), root.flags());

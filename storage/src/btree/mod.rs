@@ -12,6 +12,7 @@
 //! | find out, outside the sequencer, which pages a change will touch | [`locate`] |
 //! | make sure, inside it, that a change cannot fail half way | [`prepare`] |
 //! | change a tree | [`apply_sorted`] |
+//! | put leaves built elsewhere in place of present ones | [`find_leaf_at`], [`measure_replacement`], [`replace_leaf`] |
 //! | build one from sorted rows | [`crate::bulk`] |
 //! | give a dropped one's pages back | [`reclaim_step`] |
 //! | verify one | [`visit_tree`], [`SpaceCheck`] |
@@ -26,6 +27,7 @@ mod overflow;
 mod prepare;
 mod read;
 mod reclaim;
+mod replace;
 mod space;
 mod split;
 #[cfg(test)]
@@ -36,12 +38,16 @@ pub use access::{PageReader, PageWriter, TreeError};
 pub use check::{TreeReport, TreeSummary, TreeVisitor, check_tree, visit_tree};
 pub use cursor::Cursor;
 pub use overflow::{free_overflow, write_overflow, write_overflow_to};
+pub(crate) use prepare::is_inline;
 pub use prepare::{Prepared, check_limits, prepare};
 pub use read::{Value, get, get_many, locate, read_overflow};
 pub use reclaim::{Reclaimed, reclaim_step};
+pub use replace::{
+    LeafAt, Replacement, ReplacementNeeds, collect_value, count_leaves, find_leaf_at, measure_replacement, replace_leaf,
+};
 pub use space::{PageSet, SpaceCheck, check_space};
 pub(crate) use split::separator_len;
-pub use write::{apply_sorted, write_sorted};
+pub use write::{apply_sorted, apply_sorted_afresh, write_sorted};
 
 /// Longest value: the longest row that SQL offers, and some room for its encoding.
 pub const MAX_VALUE_BYTES: usize = (256 << 20) + (64 << 10);

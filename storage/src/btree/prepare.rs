@@ -134,7 +134,7 @@ impl Growth {
 }
 
 /// Whether a value is kept in the leaf.
-pub(super) fn is_inline(key: &[u8], value: &[u8]) -> bool {
+pub(crate) fn is_inline(key: &[u8], value: &[u8]) -> bool {
     value.len() <= MAX_INLINE_VALUE_BYTES && key.len() + value.len() <= MAX_INLINE_ENTRY_BYTES
 }
 

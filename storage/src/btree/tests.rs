@@ -357,3 +357,136 @@ fn reclaiming_needs_leaves_only_for_values_out_of_line() {
         check_structure(&pages, &[]);
     }
 }
+
+/// A sink whose pages come from the branch; each page is a record of the open batch.
+struct Pages<'a>(&'a mut MemoryPages);
+
+impl crate::bulk::BulkSink for Pages<'_> {
+    type Error = TreeError;
+
+    fn allocate(&mut self) -> Result<PageNo, TreeError> {
+        PageWriter::allocate(self.0)
+    }
+
+    fn write(&mut self, page: PageNo, op: &crate::record::RedoOp<'_>) -> Result<(), TreeError> {
+        self.0.apply(page, op)
+    }
+}
+
+/// Builds what the writes make of each leaf, then puts it in place; leaves that `skip` names are left out.
+fn replace(pages: &mut MemoryPages, tree: TreeId, writes: &Writes) {
+    // What readers saw when the leaves were built.
+    let seen = pages.clone();
+    let mut replacements = Vec::new();
+    let mut rest = writes.iter().peekable();
+    pages
+        .commit(|pages| {
+            while let Some((key, _)) = rest.peek() {
+                let leaf = find_leaf_at(&seen, tree, key)?;
+                let upper = leaf.upper.clone();
+                let mut rebuilder = crate::bulk::LeafRebuilder::new(tree, leaf);
+                let own = |key: &Vec<u8>| upper.as_ref().is_none_or(|upper| key < upper);
+                while let Some((key, value)) = rest.next_if(|(key, _)| own(key)) {
+                    rebuilder.push::<_, _, TreeError>(&seen, &mut Pages(pages), key, value.as_deref())?;
+                }
+                replacements.push(rebuilder.finish(&mut Pages(pages))?);
+            }
+            Ok(())
+        })
+        .expect("leaves are built");
+    let keys = writes.keys().map(Vec::as_slice);
+    assert_eq!(count_leaves(&seen, tree, keys, usize::MAX), Ok(replacements.len()));
+    for replacement in &replacements {
+        // Leaves need not be in memory.
+        if replacement.leaf != tree.0 {
+            pages.set_resident(replacement.leaf, false);
+        }
+    }
+    let mut needs = ReplacementNeeds::default();
+    for replacement in &replacements {
+        assert_eq!(measure_replacement(pages, tree, replacement, &mut needs), Ok(true));
+    }
+    let before = pages.iter().count();
+    pages
+        .commit(|pages| replacements.iter().try_for_each(|replacement| replace_leaf(pages, tree, replacement)))
+        .expect("leaves are replaced");
+    let made = pages.iter().count() - before;
+    assert!(made <= needs.pages_bound(), "{made} pages were made, {needs:?} was announced");
+    for replacement in &replacements {
+        pages.set_resident(replacement.leaf, true);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn replaced_leaves_hold_what_writing_would_have_made(
+        rounds in prop::collection::vec((self::writes(), any::<bool>()), 1..8)
+    ) {
+        let mut pages = MemoryPages::new();
+        let tree = pages.create_tree().expect("a tree");
+        let mut model = Model::new();
+        for (writes, by_replacement) in rounds {
+            if by_replacement {
+                replace(&mut pages, tree, &writes);
+            } else {
+                write(&mut pages, tree, &writes);
+            }
+            apply_to_model(&mut model, &writes);
+            check(&pages, tree, &model);
+        }
+    }
+}
+
+#[test]
+fn one_leaf_becomes_thousands_and_none_again() {
+    for value_len in [20, 3000, 20_000] {
+        let mut pages = MemoryPages::new();
+        let tree = pages.create_tree().expect("a tree");
+        let key = |number: u32| number.to_be_bytes().to_vec();
+        let count = if value_len > 100 { 600 } else { 60_000 };
+        let mut model = Model::new();
+        // Few, then many between them, then growth of each, then none.
+        let few: Writes = (0..20).map(|number| (key(number * count), Some(vec![1; 10]))).collect();
+        let many: Writes = (0..count).map(|number| (key(number), Some(vec![2; value_len]))).collect();
+        let grown: Writes = (0..count).step_by(2).map(|number| (key(number), Some(vec![3; value_len + 9]))).collect();
+        let gone: Writes = many.keys().chain(few.keys()).map(|key| (key.clone(), None)).collect();
+        for writes in [&few, &many, &grown, &gone] {
+            replace(&mut pages, tree, writes);
+            apply_to_model(&mut model, writes);
+            check(&pages, tree, &model);
+        }
+        assert!(model.is_empty());
+    }
+}
+
+#[test]
+fn a_leaf_that_lost_keys_to_a_neighbour_is_not_replaced() {
+    let mut pages = MemoryPages::new();
+    let tree = pages.create_tree().expect("a tree");
+    let key = |number: u32| number.to_be_bytes().to_vec();
+    let rows: Writes = (0..1000).map(|number| (key(number * 10), Some(vec![1; 100]))).collect();
+    write(&mut pages, tree, &rows);
+    let last = key(9990);
+    let leaf = find_leaf_at(&pages, tree, &last).expect("readable");
+    let number = leaf.number;
+    let replacement = |first: u32, last: u32| Replacement {
+        leaf: number,
+        first_key: key(first).into(),
+        last_key: key(last).into(),
+        leaves: Vec::new(),
+        outdated: Vec::new(),
+        has_overflow: false,
+    };
+    let can = |pages: &MemoryPages, first, last| {
+        measure_replacement(pages, tree, &replacement(first, last), &mut ReplacementNeeds::default())
+    };
+    assert_eq!(can(&pages, 9990, 1_000_000), Ok(true));
+    // Rows at the right edge begin a new leaf and leave the old one as it is.
+    let more: Writes = (0..200).map(|number| (key(20_000 + number), Some(vec![1; 100]))).collect();
+    write(&mut pages, tree, &more);
+    assert_eq!(can(&pages, 9990, 9999), Ok(true));
+    assert_eq!(can(&pages, 9990, 1_000_000), Ok(false), "its last key belongs to another leaf now");
+    assert_eq!(can(&pages, 20_100, 20_101), Ok(false), "all of its keys do");
+}

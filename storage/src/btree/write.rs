@@ -19,7 +19,26 @@ pub fn apply_sorted<'w, W: PageWriter>(
     prepared: &Prepared,
     writes: impl IntoIterator<Item = (&'w [u8], Option<&'w [u8]>)>,
 ) -> Result<(), W::Error> {
-    let mut run = Run { writer, tree: prepared.tree, at: None, deleted: false, intact: true };
+    apply(writer, prepared, writes, true)
+}
+
+/// [`apply_sorted`] where other leaves of the tree were replaced since `prepared` was made: every leaf is looked
+/// for again.
+pub fn apply_sorted_afresh<'w, W: PageWriter>(
+    writer: &mut W,
+    prepared: &Prepared,
+    writes: impl IntoIterator<Item = (&'w [u8], Option<&'w [u8]>)>,
+) -> Result<(), W::Error> {
+    apply(writer, prepared, writes, false)
+}
+
+fn apply<'w, W: PageWriter>(
+    writer: &mut W,
+    prepared: &Prepared,
+    writes: impl IntoIterator<Item = (&'w [u8], Option<&'w [u8]>)>,
+    intact: bool,
+) -> Result<(), W::Error> {
+    let mut run = Run { writer, tree: prepared.tree, at: None, deleted: false, intact };
     let mut leaves = prepared.leaves.iter().peekable();
     for (number, (key, value)) in writes.into_iter().enumerate() {
         if let Some((_, located)) = leaves.next_if(|&&(first, _)| first == number) {

@@ -4,8 +4,13 @@
 //! caller writes the root's content to the tree's root page ([`BulkTree::attach_op`]), which is one record.
 //! At hand are one page a level and the entries of the pages being filled.
 
+mod leaves;
+mod rebuild;
 #[cfg(test)]
 mod tests;
+
+pub use leaves::{LeafBuilder, NewLeaf};
+pub use rebuild::LeafRebuilder;
 
 use crate::btree::{TreeError, check_limits, separator_len, write_overflow_to};
 use crate::ids::{PageNo, TreeId};

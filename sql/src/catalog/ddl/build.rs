@@ -5,9 +5,9 @@ use std::sync::Arc;
 use storage::TreeId;
 use storage::row::RowEncoder;
 
-use super::sorter::Sorter;
 use super::work::Work;
 use crate::catalog::{Index, Table};
+use crate::entry_sorter::EntrySorter;
 use crate::error::{Result, SqlError, SqlState};
 use crate::store::{BulkPush, Direction, KeyRange};
 use crate::table::{IndexAccess, RowCodec, TableAccess, format_row_values};
@@ -29,8 +29,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn sorter(&self) -> Sorter {
-        Sorter::new(self.context.work_mem_bytes, Arc::clone(&self.context.temporary_directory))
+    fn sorter(&self) -> EntrySorter {
+        EntrySorter::new(self.context.work_mem_bytes, &self.context.temporary_directory)
     }
 
     /// Fills an index's tree, which this transaction has made. Writers of the table are locked out.
@@ -95,7 +95,12 @@ impl Work<'_> {
     }
 
     /// Loads sorted entries into a tree; `duplicate` makes the error for two equal keys.
-    fn load(&self, tree: TreeId, sorter: Sorter, duplicate: impl Fn(&[u8], &[u8]) -> Result<SqlError>) -> Result<()> {
+    fn load(
+        &self,
+        tree: TreeId,
+        sorter: EntrySorter,
+        duplicate: impl Fn(&[u8], &[u8]) -> Result<SqlError>,
+    ) -> Result<()> {
         let mut loader = self.context.transaction.bulk_load(tree)?;
         sorter.finish(|key, value| {
             self.context.transaction.interrupt().check()?;
@@ -122,7 +127,7 @@ impl Work<'_> {
 /// Entries of an index being built.
 struct IndexBuilder {
     access: IndexAccess,
-    sorter: Sorter,
+    sorter: EntrySorter,
     entry: Vec<u8>,
 }
 

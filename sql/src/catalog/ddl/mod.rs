@@ -25,7 +25,6 @@ mod role;
 mod schema;
 pub mod scram;
 mod sequence;
-mod sorter;
 pub mod syntax;
 mod truncate;
 mod view;

@@ -92,7 +92,7 @@ impl Insert {
             }
             self.changes.add(code.returning.as_deref(), &row, cx)?;
         }
-        loader.map_or(Ok(()), |loader| loader.finish(cx.write_context()))
+        loader.map_or(Ok(()), |loader| loader.finish(cx.write_context()).map_err(|failure| failure.error))
     }
 }
 

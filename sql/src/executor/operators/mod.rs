@@ -41,7 +41,7 @@ pub(super) use nested_loop::NestedLoopCode;
 pub(super) use project_set::{ProjectSetCode, ProjectSetItemCode};
 pub(super) use scan::{RowOutput, SeqScanCode};
 pub(super) use set_operation::SetOperationCode;
-pub(super) use sort::{SortCode, SortOrder, Sorted, Sorter};
+pub(super) use sort::{SortCode, SortOrder};
 pub(super) use update::UpdateCode;
 pub(super) use values::{ConstantCode, SystemScanCode, ValuesCode};
 pub(super) use window::{WindowCallCode, WindowCode, WindowFunctionCode};
