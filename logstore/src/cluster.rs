@@ -23,8 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::client::LogError;
 use crate::grpc::{Credentials, LogServer, PeerTransport, RaftServer, from_failure};
-use crate::identity::node_id;
-use crate::members::{Member, Members};
+use crate::joining::{self, Entrance, PeerAnswer};
 use crate::node::ClusterView;
 use crate::store::{LogStore, LogStoreConfig, OpenError};
 
@@ -188,35 +187,20 @@ impl Joining {
     /// The way in of a node without a log.
     async fn enter(&self, store: &LogStore, view: &ClusterView) -> Result<(), LogError> {
         let others = self.peers.iter().filter(|(node, _)| **node != self.node);
-        let asked = others.map(|(&node, address)| async move { (node, ask_view(address, &self.credentials).await) });
-        let mut members = BTreeMap::new();
-        members.insert(self.node, Member { raft_id: self.raft_id, address: self.address.clone() });
-        let mut silent = None;
-        for (node, answer) in futures::future::join_all(asked).await {
-            match answer {
-                Ok(peer) if !peer.is_blank => return self.present(view).await,
-                Ok(peer) if node_id(peer.raft_id) != node => {
-                    let reason = format!("node {} listens where node {node} is expected", node_id(peer.raft_id));
-                    silent = Some(LogError::Unavailable { reason });
-                }
-                Ok(peer) => {
-                    let address = self.peers[&node].clone();
-                    members.insert(node, Member { raft_id: peer.raft_id, address });
-                }
-                Err(error) => {
-                    silent = Some(LogError::Unavailable { reason: format!("node {node}: {error}") });
-                }
+        let asked = others.map(|(&node, address)| async move {
+            let answer = ask_view(address, &self.credentials).await;
+            let answer = answer.map(|peer| PeerAnswer { raft_id: peer.raft_id, is_blank: peer.is_blank });
+            (node, answer.map_err(|error| error.to_string()))
+        });
+        let answers = futures::future::join_all(asked).await.into_iter().collect();
+        match joining::enter(&self.credentials.cluster, self.raft_id, &self.peers, &answers) {
+            Entrance::Present => self.present(view).await,
+            Entrance::Begin(members) => {
+                tracing::info!(nodes = members.nodes().len(), cluster = members.cluster(), "a new log cluster begins");
+                store.bootstrap(members).await.map(|_| ())
             }
+            Entrance::Wait(reason) => Err(LogError::Unavailable { reason }),
         }
-        if let Some(error) = silent {
-            return Err(error);
-        }
-        if members.keys().next() == Some(&self.node) {
-            tracing::info!(nodes = members.len(), cluster = self.credentials.cluster, "a new log cluster begins");
-            store.bootstrap(Members::new(self.credentials.cluster.clone(), members)).await?;
-            return Ok(());
-        }
-        Err(LogError::Unavailable { reason: "waiting for the lowest node to begin the cluster".to_owned() })
     }
 
     /// Shows this incarnation and address to the leader.

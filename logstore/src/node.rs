@@ -52,10 +52,13 @@ pub struct NodeConfig {
     pub retention_bytes: u64,
 }
 
-/// A linearizable read.
-pub(crate) enum Read {
+/// A read, linearizable unless it says otherwise, and where its answer goes.
+pub enum Read {
+    /// State of a branch.
     Status(BranchId, oneshot::Sender<Result<BranchStatus, LogError>>),
+    /// A metadata key.
     Get(String, oneshot::Sender<Result<Option<MetadataValue>, LogError>>),
+    /// Metadata keys with a prefix.
     List(String, oneshot::Sender<Result<Vec<(String, MetadataValue)>, LogError>>),
     /// Not linearizable: answered at once, by any node.
     View(oneshot::Sender<Result<ClusterView, LogError>>),
@@ -74,10 +77,10 @@ impl Read {
 }
 
 /// Where a proposal's outcome goes.
-pub(crate) type Reply = oneshot::Sender<Result<Outcome, LogError>>;
+pub type Reply = oneshot::Sender<Result<Outcome, LogError>>;
 
 /// See the module.
-pub(crate) struct Node {
+pub struct Node {
     config: NodeConfig,
     core: Core,
     machine: StateMachine,
@@ -111,7 +114,7 @@ fn unavailable(reason: impl Into<String>) -> LogError {
 
 impl Node {
     /// Opens the log in `disk`. A cluster of one leads at once.
-    pub(crate) fn open(
+    pub fn open(
         mut config: NodeConfig,
         disk: Arc<dyn Disk>,
         spare: Arc<Spare>,
@@ -175,12 +178,12 @@ impl Node {
     }
 
     /// What Raft calls this node.
-    pub(crate) fn raft_id(&self) -> u64 {
+    pub fn raft_id(&self) -> u64 {
         self.config.core.node_id
     }
 
     /// Old entries for followers are read by somebody else from now on, who answers with [`Node::fetched`].
-    pub(crate) fn set_reader(&mut self, reader: SyncSender<FetchRequest>) {
+    pub fn set_reader(&mut self, reader: SyncSender<FetchRequest>) {
         self.reader = Some(reader);
     }
 
@@ -188,27 +191,33 @@ impl Node {
         &self.published
     }
 
-    pub(crate) fn segments(&self) -> &Arc<SegmentSet> {
+    /// First LSN of a branch that can still be read here.
+    pub fn first_lsn(&self, branch: BranchId) -> Lsn {
+        self.published.branch(branch).first_lsn()
+    }
+
+    /// The files, for readers.
+    pub fn segments(&self) -> &Arc<SegmentSet> {
         self.log.set()
     }
 
-    #[cfg(test)]
-    pub(crate) fn is_leader(&self) -> bool {
+    /// True while this node leads.
+    pub fn is_leader(&self) -> bool {
         self.core.is_leader()
     }
 
-    #[cfg(test)]
-    pub(crate) fn machine(&self) -> &StateMachine {
+    /// The state machine, as applied.
+    pub fn machine(&self) -> &StateMachine {
         &self.machine
     }
 
     /// Bytes of proposals that one batch may hold.
-    pub(crate) fn batch_limit_bytes(&self) -> u64 {
+    pub fn batch_limit_bytes(&self) -> u64 {
         (self.log.segment_capacity_bytes() / 2).min(self.config.core.max_uncommitted_bytes / 2)
     }
 
     /// Time passes.
-    pub(crate) fn tick(&mut self) -> Result<(), StoreError> {
+    pub fn tick(&mut self) -> Result<(), StoreError> {
         self.core.tick();
         if self.core.is_leader() {
             // Unconfirmed reads may have been dropped silently.
@@ -225,7 +234,7 @@ impl Node {
     }
 
     /// Takes a peer's message.
-    pub(crate) fn step(&mut self, message: Message) {
+    pub fn step(&mut self, message: Message) {
         if message.to != self.raft_id() {
             // Meant for an earlier incarnation, whose promises this one does not know.
             tracing::debug!(to = message.to, "message for another node dropped");
@@ -247,13 +256,13 @@ impl Node {
     }
 
     /// A peer could not be reached.
-    pub(crate) fn report_unreachable(&mut self, peer: u64) {
+    pub fn report_unreachable(&mut self, peer: u64) {
         self.core.report_unreachable(peer);
         self.core.report_snapshot(peer, false);
     }
 
     /// Proposes a command; its outcome goes to `reply`, once it is applied.
-    pub(crate) fn propose(&mut self, command: &Command, reply: Reply) {
+    pub fn propose(&mut self, command: &Command, reply: Reply) {
         if let Err(error) = self.try_propose(command, reply) {
             let (error, reply) = *error;
             let _ = reply.send(Err(error));
@@ -326,7 +335,7 @@ impl Node {
     }
 
     /// Answers a read as of now, once a majority has confirmed that this node still leads.
-    pub(crate) fn read(&mut self, read: Read) {
+    pub fn read(&mut self, read: Read) {
         if let Read::View(reply) = read {
             let _ = reply.send(Ok(self.view()));
             return;
@@ -341,7 +350,7 @@ impl Node {
     }
 
     /// Does all work there is: write, fsync, send, apply, answer. An error ends the node.
-    pub(crate) fn run(&mut self, transport: &mut dyn Transport) -> Result<(), StoreError> {
+    pub fn run(&mut self, transport: &mut dyn Transport) -> Result<(), StoreError> {
         loop {
             self.fetch_for_followers()?;
             let Some(mut work) = self.core.ready() else { break };
@@ -374,6 +383,7 @@ impl Node {
         for message in messages {
             transport.send(message);
         }
+        let restored = snapshot.as_ref().map(|snapshot| snapshot.get_metadata().index);
         if let Some(snapshot) = snapshot {
             let hard_state = hard_state.clone().unwrap_or_else(|| self.core.index().hard_state().clone());
             self.install(&Checkpoint::from_snapshot(&snapshot), hard_state)?;
@@ -387,6 +397,10 @@ impl Node {
             self.metrics.written(started, entries.len());
         }
         let Persisted { messages, committed: newly_committed } = self.core.persisted();
+        if let Some(index) = restored {
+            // What a snapshot holds counts as applied: Raft would look for its entries when it next campaigns.
+            self.core.applied(index);
+        }
         for message in messages {
             transport.send(message);
         }
@@ -495,7 +509,7 @@ impl Node {
     }
 
     /// The reader's answer. Entries that were trimmed meanwhile are no error: the follower gets a snapshot.
-    pub(crate) fn fetched(
+    pub fn fetched(
         &mut self,
         request: FetchRequest,
         entries: Result<Vec<Entry>, StoreError>,
@@ -576,7 +590,7 @@ impl Node {
     }
 
     /// Answers everybody who waits, with `error`.
-    pub(crate) fn fail_pending(&mut self, error: &LogError) {
+    pub fn fail_pending(&mut self, error: &LogError) {
         for (_, (_, reply)) in std::mem::take(&mut self.proposals) {
             let _ = reply.send(Err(error.clone()));
         }
@@ -587,7 +601,7 @@ impl Node {
     }
 
     /// Stops in good order.
-    pub(crate) fn close(&mut self) -> Result<(), StoreError> {
+    pub fn close(&mut self) -> Result<(), StoreError> {
         let stopped = unavailable("the log node is shutting down");
         self.fail_pending(&stopped);
         self.published.stop(stopped);

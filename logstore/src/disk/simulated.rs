@@ -26,6 +26,7 @@ struct State {
     durable_names: BTreeMap<String, usize>,
     pending_names: Vec<NameOperation>,
     operations: u64,
+    syncs: u64,
     crash_at_operation: Option<u64>,
     crashed: bool,
     fail_next_sync: bool,
@@ -123,6 +124,11 @@ impl SimulatedDisk {
     /// Mutating operations so far (writes, syncs, creations, renames, removals).
     pub fn operations(&self) -> u64 {
         self.state.lock().operations
+    }
+
+    /// Syncs of files so far, over all lives.
+    pub fn syncs(&self) -> u64 {
+        self.state.lock().syncs
     }
 
     /// Fails every access from operation number `operation` on, as if the machine had stopped there.
@@ -304,6 +310,7 @@ impl DiskFile for SimulatedFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         state.begin(self.life)?;
+        state.syncs += 1;
         if std::mem::take(&mut state.fail_next_sync) {
             return Err(io::Error::other("simulated fsync failure"));
         }

@@ -8,6 +8,7 @@ use proto::logstore as wire;
 use proto::logstore::raft_service_server::{RaftService, RaftServiceServer};
 use protobuf::Message as _;
 use raft::eraftpb::Message;
+use storage::BranchId;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::MAX_MESSAGE_BYTES;
@@ -16,6 +17,7 @@ use super::peers::Credentials;
 use crate::LogStore;
 use crate::client::LogError;
 use crate::identity::node_id;
+use crate::joining::{Admission, admit};
 use crate::members::Member;
 use crate::node::ClusterView;
 
@@ -149,29 +151,20 @@ impl RaftService for RaftServer {
 }
 
 impl RaftServer {
-    /// A member shows itself under its incarnation. One that is blank replaces the member's earlier incarnation, whose
-    /// disk is gone; one that is not blank and not the member's has been replaced itself.
     async fn take_in(&self, raft_id: u64, address: String, is_blank: bool) -> Result<(), LogError> {
-        let node = node_id(raft_id);
-        let view = self.store.view().await?;
-        let Some(member) = view.members.nodes().get(&node) else {
-            if !view.is_leader {
-                return self.store.set_member(node, Some(0), Member { raft_id, address }).await;
+        let mut admission = admit(&self.store.view().await?, raft_id, &address, is_blank);
+        if admission.is_err() {
+            // A leader that was cut off may not know the newest members, and a refusal is for good: ask again as soon
+            // as a majority has confirmed that it leads.
+            self.store.client().status(BranchId::default()).await?;
+            admission = admit(&self.store.view().await?, raft_id, &address, is_blank);
+        }
+        match admission? {
+            Admission::Known => Ok(()),
+            Admission::Note(expected) => {
+                let member = Member { raft_id, address };
+                self.store.set_member(node_id(raft_id), Some(expected), member).await
             }
-            let reason =
-                format!("node {node} is not a member of this log cluster; `alluvium ctl log add` makes it one");
-            return Err(LogError::Invalid { reason });
-        };
-        if member.raft_id == raft_id && member.address == address {
-            return Ok(());
         }
-        if member.raft_id != raft_id && !is_blank && view.is_leader {
-            let reason = format!(
-                "node {node} has come back with an empty directory since this one was written; empty it as well"
-            );
-            return Err(LogError::Invalid { reason });
-        }
-        // Refused by a follower, with the leader's address.
-        self.store.set_member(node, Some(member.raft_id), Member { raft_id, address }).await
     }
 }

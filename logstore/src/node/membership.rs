@@ -52,7 +52,7 @@ pub struct ClusterView {
 
 impl Node {
     /// What this node sees now.
-    pub(crate) fn view(&self) -> ClusterView {
+    pub fn view(&self) -> ClusterView {
         let conf_state = self.core.index().conf_state();
         ClusterView {
             raft_id: self.raft_id(),
@@ -78,7 +78,7 @@ impl Node {
 
     /// Begins a cluster: this node's log starts with all `members` as voters. Only when each of them has said that it
     /// is blank; the others then learn of it as followers do. False if this node is not blank.
-    pub(crate) fn bootstrap(&mut self, members: Members, transport: &mut dyn Transport) -> Result<bool, StoreError> {
+    pub fn bootstrap(&mut self, members: Members, transport: &mut dyn Transport) -> Result<bool, StoreError> {
         if !self.is_blank() {
             return Ok(false);
         }

@@ -338,6 +338,10 @@ impl Scan {
             match record.header.kind {
                 RecordKind::Header | RecordKind::Mark => {}
                 RecordKind::Seal => {
+                    if !is_last && index != self.terms.last_index() {
+                        let end = self.terms.last_index();
+                        return Err(corrupt(offset, format!("sealed at entry {index}, but entries end at {end}")));
+                    }
                     self.sealed = is_last;
                     self.end_offset = reader.offset();
                     return Ok(());
@@ -366,7 +370,7 @@ impl Scan {
                     let entry = entry.expect("the kind is an entry's");
                     self.since_checkpoint_bytes += reader.offset() - offset;
                     let location = Location { index, sequence: segment.sequence(), offset };
-                    self.entry(entry, location).map_err(|reason| corrupt(offset, reason))?;
+                    self.entry(entry, location, is_last).map_err(|reason| corrupt(offset, reason))?;
                 }
             }
         }
@@ -386,13 +390,19 @@ impl Scan {
         Ok(())
     }
 
-    fn entry(&mut self, entry: Entry, location: Location) -> Result<(), String> {
+    /// `is_last`: the entry was written after the checkpoint that the scan began with. One in a segment before may
+    /// have been replaced before that checkpoint was written, and then does not fit to it; its replacement follows.
+    fn entry(&mut self, entry: Entry, location: Location, is_last: bool) -> Result<(), String> {
         let (index, term) = (entry.index, entry.term);
         if index <= self.checkpoint.index {
             // Applied long since; only its place in an older segment made us meet it.
             return Ok(());
         }
-        let before = self.terms.term(index - 1).ok_or_else(|| {
+        let before = self.terms.term(index - 1);
+        if !is_last && before.is_none_or(|before| term < before) {
+            return Ok(());
+        }
+        let before = before.ok_or_else(|| {
             format!("entry {index} does not follow the log, which ends at {}", self.terms.last_index())
         })?;
         if term < before {

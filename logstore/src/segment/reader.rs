@@ -225,6 +225,9 @@ impl BranchCursor {
     pub fn next_chunk(&mut self) -> Result<LogChunk, StoreError> {
         loop {
             let (entry, sequence, offset) = self.entries.next()?;
+            if entry.get_entry_type() != EntryType::EntryNormal {
+                continue;
+            }
             let command = Command::decode(entry.context, entry.data)
                 .map_err(|error| self.entries.set.corrupt(sequence, offset, error))?;
             match command {

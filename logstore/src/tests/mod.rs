@@ -2,4 +2,5 @@
 
 mod grpc_tests;
 mod node_tests;
+mod segment_tests;
 mod store_tests;

@@ -1,0 +1,68 @@
+//! Segment files by themselves. Stories of what the simulator found.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry};
+
+use crate::core::TermRuns;
+use crate::disk::Disk;
+use crate::disk::simulated::SimulatedDisk;
+use crate::machine::StateMachine;
+use crate::members::Members;
+use crate::segment::{Checkpoint, Recovered, SegmentConfig, SegmentLog, Spare, read_entries};
+
+const SEGMENT_BYTES: u64 = 16 << 10;
+
+fn open(disk: &SimulatedDisk) -> Recovered {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let config = SegmentConfig { segment_bytes: SEGMENT_BYTES, checkpoint_every_bytes: 1 << 20, raft_id: 1 };
+    let spare = Spare::new(disk.clone(), SEGMENT_BYTES, false);
+    SegmentLog::open(disk, config, spare, &[1]).expect("a log that was written in good order opens")
+}
+
+fn entry(index: u64, term: u64) -> Entry {
+    Entry { index, term, data: Bytes::from(vec![term as u8; 1500]), ..Entry::default() }
+}
+
+/// Story (simulator): a follower's uncommitted entries are replaced by a new leader's, and the next segment's checkpoint
+/// is from after that. The old copies stand before the new ones in the file, do not fit to the checkpoint's terms, and
+/// the node refused to start: "entry 22 of term 2 follows one of term 3".
+#[test]
+fn replaced_entries_before_a_checkpoint_do_not_keep_the_log_from_opening() {
+    let disk = SimulatedDisk::new();
+    let mut log = open(&disk).log;
+    let mut terms = TermRuns::starting_at(0, 0);
+    let mut write = |log: &mut SegmentLog, entry: Entry, applied: u64| {
+        let applied = applied.min(entry.index);
+        terms.push(entry.index, entry.term);
+        let (term, terms) = (terms.term(applied).expect("applied"), terms.clone());
+        let mut conf_state = ConfState::default();
+        conf_state.set_voters(vec![1]);
+        let machine: Bytes = StateMachine::begin(applied, Members::default()).encode().into();
+        let checkpoint = || Checkpoint {
+            index: applied,
+            term,
+            terms: terms.clone(),
+            conf_state: conf_state.clone(),
+            machine: machine.clone(),
+        };
+        log.append(None, &[entry], true, &checkpoint).expect("no fault");
+    };
+    for index in 1..=6 {
+        write(&mut log, entry(index, 1), 2);
+    }
+    // A new leader replaces 3 and what follows; 3 is applied, and a new segment begins soon after.
+    for index in 3..=12 {
+        write(&mut log, entry(index, 2), 3);
+    }
+    drop(log);
+    let recovered = open(&disk);
+    assert!(recovered.log.set().all().len() >= 2, "a segment was begun");
+    let last = recovered.terms.last_index();
+    assert_eq!((last, recovered.terms.term(2), recovered.terms.term(3)), (12, Some(1), Some(2)));
+    let entries = read_entries(recovered.log.set(), 1, 13, u64::MAX).expect("readable");
+    let found: Vec<(u64, u64)> = entries.iter().map(|entry| (entry.index, entry.term)).collect();
+    let expected: Vec<(u64, u64)> = (1..=12).map(|index| (index, if index < 3 { 1 } else { 2 })).collect();
+    assert_eq!(found, expected);
+}

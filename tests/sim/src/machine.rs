@@ -1,0 +1,251 @@
+//! A machine: a disk, and a log node while its process runs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use logstore::command::Command;
+use logstore::core::CoreConfig;
+use logstore::disk::Disk;
+use logstore::disk::simulated::SimulatedDisk;
+use logstore::identity::raft_id;
+use logstore::members::Members;
+use logstore::node::{Node, NodeConfig, Read};
+use logstore::segment::{Spare, StoreError};
+use logstore::transport::Transport;
+use raft::eraftpb::Message;
+use storage::{BranchId, Lsn};
+use tokio::sync::oneshot;
+
+use crate::clients::{Asked, Reply, Request};
+
+pub const TICK_MS: u64 = 20;
+const SEGMENT_BYTES: u64 = 16 << 10;
+/// What waits while the disk is busy; more is lost, as in a network.
+const INBOX_LIMIT: usize = 4096;
+
+/// What reaches a machine.
+pub enum Input {
+    Tick,
+    Message(Message),
+    Request(Request),
+    Unreachable(u64),
+    Begin(Members),
+}
+
+/// Messages of one round, each with the number of syncs that came before it.
+#[derive(Default)]
+struct Outbox {
+    disk: SimulatedDisk,
+    messages: Vec<(Message, u64)>,
+}
+
+impl Transport for Outbox {
+    fn send(&mut self, message: Message) {
+        self.messages.push((message, self.disk.syncs()));
+    }
+}
+
+/// What a round gave. Times are when it leaves the machine.
+#[derive(Default)]
+pub struct Round {
+    pub messages: Vec<(u64, Message)>,
+    pub replies: Vec<(u64, Reply)>,
+    /// The process has ended.
+    pub died: Option<String>,
+}
+
+enum Waiting {
+    Outcome(oneshot::Receiver<Result<logstore::machine::Outcome, logstore::client::LogError>>),
+    Value(oneshot::Receiver<Result<Option<logstore::client::MetadataValue>, logstore::client::LogError>>),
+}
+
+/// See the module.
+pub struct Machine {
+    pub id: u64,
+    pub disk: SimulatedDisk,
+    pub node: Option<Node>,
+    /// Counts starts: what was meant for an earlier process does not reach a later one.
+    pub life: u64,
+    pub busy_until: u64,
+    pub sync_ms: u64,
+    /// Gone for good: removed from the cluster, or left dead at the end.
+    pub is_retired: bool,
+    /// Why it did not start.
+    pub last_failure: Option<String>,
+    inbox: VecDeque<Input>,
+    waiting: Vec<(u64, Waiting)>,
+}
+
+fn config(raft_id: u64, election_seed: u64) -> NodeConfig {
+    NodeConfig {
+        core: CoreConfig {
+            node_id: raft_id,
+            election_ticks: 10,
+            heartbeat_ticks: 2,
+            max_message_bytes: 8 << 10,
+            max_inflight_messages: 16,
+            max_uncommitted_bytes: 64 << 10,
+            max_committed_bytes_per_ready: 8 << 10,
+            election_seed,
+        },
+        voters: Vec::new(),
+        segment_bytes: SEGMENT_BYTES,
+        checkpoint_every_bytes: 4 << 10,
+        max_append_bytes: 2 << 10,
+        recent_bytes: 4 << 10,
+        retain_all: false,
+        retention_bytes: 0,
+    }
+}
+
+impl Machine {
+    pub fn new(id: u64, sync_ms: u64) -> Machine {
+        Machine {
+            id,
+            disk: SimulatedDisk::new(),
+            node: None,
+            life: 0,
+            busy_until: 0,
+            sync_ms,
+            is_retired: false,
+            last_failure: None,
+            inbox: VecDeque::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Starts the process on what the disk holds.
+    pub fn start(&mut self, now: u64, incarnation: u64, election_seed: u64) -> Result<Round, StoreError> {
+        assert!(self.node.is_none(), "machine {} runs already", self.id);
+        self.life += 1;
+        self.busy_until = now;
+        let mut outbox = Outbox { disk: self.disk.clone(), messages: Vec::new() };
+        let syncs = self.disk.syncs();
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let spare = Spare::new(disk.clone(), SEGMENT_BYTES, false);
+        self.node = Some(Node::open(config(raft_id(self.id, incarnation), election_seed), disk, spare, &mut outbox)?);
+        Ok(self.finish(now, syncs, outbox, None))
+    }
+
+    /// The process ends at once, whatever it was doing.
+    pub fn stop(&mut self) {
+        self.node = None;
+        self.inbox.clear();
+        self.waiting.clear();
+    }
+
+    /// Takes what arrives; it is worked on when the disk is free. True if the machine is to be woken now.
+    pub fn receive(&mut self, now: u64, input: Input) -> bool {
+        if self.node.is_none() || (self.busy_until > now && matches!(input, Input::Tick)) {
+            return false;
+        }
+        if self.inbox.len() < INBOX_LIMIT {
+            self.inbox.push_back(input);
+        }
+        self.busy_until <= now
+    }
+
+    pub fn has_work(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// One round, as the store's thread does it: take what waits, write once, answer.
+    pub fn work(&mut self, now: u64) -> Round {
+        let Some(node) = &mut self.node else { return Round::default() };
+        let mut outbox = Outbox { disk: self.disk.clone(), messages: Vec::new() };
+        let syncs = self.disk.syncs();
+        let mut failure = None;
+        for input in std::mem::take(&mut self.inbox) {
+            let worked = match input {
+                Input::Tick => node.tick(),
+                Input::Message(message) => {
+                    node.step(message);
+                    Ok(())
+                }
+                Input::Unreachable(raft_id) => {
+                    node.report_unreachable(raft_id);
+                    Ok(())
+                }
+                Input::Begin(members) => node.bootstrap(members, &mut outbox).map(|_| ()),
+                Input::Request(request) => {
+                    take_request(node, &mut self.waiting, request);
+                    Ok(())
+                }
+            };
+            if let Err(error) = worked {
+                failure = Some(error.to_string());
+                break;
+            }
+        }
+        if failure.is_none() {
+            failure = node.run(&mut outbox).err().map(|error| error.to_string());
+        }
+        self.finish(now, syncs, outbox, failure)
+    }
+
+    fn finish(&mut self, now: u64, syncs: u64, outbox: Outbox, died: Option<String>) -> Round {
+        let spent = |count: u64| (count - syncs) * self.sync_ms;
+        self.busy_until = now + spent(self.disk.syncs());
+        let messages = outbox.messages.into_iter().map(|(message, synced)| (now + spent(synced), message)).collect();
+        let mut round = Round { messages, replies: Vec::new(), died };
+        if round.died.is_some() {
+            self.stop();
+            return round;
+        }
+        let answered = self.busy_until;
+        self.waiting.retain_mut(|(request, waiting)| {
+            let reply = match waiting {
+                Waiting::Outcome(outcome) => outcome.try_recv().map(|outcome| outcome.map(Asked::Outcome)),
+                Waiting::Value(value) => value.try_recv().map(|value| value.map(Asked::Value)),
+            };
+            match reply {
+                Ok(outcome) => {
+                    round.replies.push((answered, Reply { request: *request, outcome }));
+                    false
+                }
+                Err(oneshot::error::TryRecvError::Empty) => true,
+                Err(oneshot::error::TryRecvError::Closed) => false,
+            }
+        });
+        round
+    }
+
+    /// Everything that this node's files hold of a branch from `from` to its applied end.
+    pub fn read(&self, branch: BranchId, from: Lsn) -> Vec<(Lsn, u64, Bytes)> {
+        // A disk that stops now is noticed by the next write.
+        let Some(node) = self.node.as_ref().filter(|_| !self.disk.crashed()) else { return Vec::new() };
+        let end = node.machine().branch(branch).map_or(Lsn::ZERO, |state| state.end_lsn);
+        let mut chunks = Vec::new();
+        if from < end {
+            let cursor = logstore::segment::BranchCursor::new(node.segments(), branch, from);
+            let mut cursor = cursor.unwrap_or_else(|error| panic!("node {}: {error}", self.id));
+            while cursor.position() < end {
+                let chunk = cursor.next_chunk().unwrap_or_else(|error| panic!("node {}: {error}", self.id));
+                chunks.push((chunk.start_lsn, chunk.epoch.0, chunk.bytes));
+            }
+        }
+        chunks
+    }
+}
+
+fn take_request(node: &mut Node, waiting: &mut Vec<(u64, Waiting)>, request: Request) {
+    match request {
+        Request { id, command: Some(command), .. } => {
+            let (reply, outcome) = oneshot::channel();
+            node.propose(&command, reply);
+            waiting.push((id, Waiting::Outcome(outcome)));
+        }
+        Request { id, command: None, .. } => {
+            let (reply, value) = oneshot::channel();
+            node.read(Read::Get(crate::register::KEY.to_owned(), reply));
+            waiting.push((id, Waiting::Value(value)));
+        }
+    }
+}
+
+/// For the admin's orders, whose outcome shows in the members.
+pub fn order(node: &mut Node, command: &Command) {
+    let (reply, _) = oneshot::channel();
+    node.propose(command, reply);
+}
