@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{Catalog, Column, Grant, IndexColumn, Oid, Privilege, Relation, Table, TableIndex, View};
+use super::{
+    Catalog, Column, ForeignKey, ForeignKeyAction, Grant, IndexColumn, Oid, Privilege, Relation, Table, TableIndex,
+    View,
+};
 use crate::types::text::quote_identifier;
 
 /// What a constraint OID names.
@@ -12,6 +15,7 @@ pub enum Constraint<'a> {
     PrimaryKey(&'a Table),
     Unique(&'a Table, &'a super::Index),
     Check(&'a Table, &'a super::Check),
+    ForeignKey(&'a Table, &'a super::ForeignKey),
 }
 
 impl Catalog {
@@ -29,6 +33,9 @@ impl Catalog {
             if let Some(index) = table.indexes.iter().find(|index| index.constraint && index.constraint_oid == oid) {
                 return Some(Constraint::Unique(table, index));
             }
+            if let Some(key) = table.foreign_keys.iter().find(|key| key.oid == oid) {
+                return Some(Constraint::ForeignKey(table, key));
+            }
             table.checks.iter().find(|check| check.oid == oid).map(|check| Constraint::Check(table, check))
         })
     }
@@ -39,6 +46,7 @@ impl Catalog {
             table.primary_key.as_ref().is_some_and(|key| key.name == name)
                 || table.indexes.iter().any(|index| index.constraint && index.name == name)
                 || table.checks.iter().any(|check| check.name == name)
+                || table.foreign_keys.iter().any(|key| key.name == name)
         })
     }
 
@@ -75,8 +83,8 @@ impl Catalog {
         found.map_or(String::new(), |column| index_column(&index.table, *column, false))
     }
 
-    /// `PRIMARY KEY (a)`, `UNIQUE (b)`, `CHECK ((c > 0))`.
-    pub fn constraint_definition(&self, constraint: &Constraint<'_>, pretty: bool) -> String {
+    /// `PRIMARY KEY (a)`, `UNIQUE (b)`, `CHECK ((c > 0))`, `FOREIGN KEY (d) REFERENCES t(a)`.
+    pub fn constraint_definition(&self, constraint: &Constraint<'_>, pretty: bool, search_path: &[String]) -> String {
         match constraint {
             Constraint::PrimaryKey(table) => {
                 let columns = table.primary_key.iter().flat_map(|key| &key.columns);
@@ -85,9 +93,28 @@ impl Catalog {
             Constraint::Unique(table, index) => {
                 format!("UNIQUE ({})", column_list(table, index.columns.iter().map(|column| column.column)))
             }
+            Constraint::ForeignKey(table, key) => self.foreign_key_definition(table, key, search_path),
             Constraint::Check(_, check) if pretty => format!("CHECK ({})", check.expression),
             Constraint::Check(_, check) => format!("CHECK (({}))", check.expression),
         }
+    }
+
+    /// The referenced table is qualified where the search path would not find it.
+    fn foreign_key_definition(&self, table: &Table, key: &ForeignKey, search_path: &[String]) -> String {
+        let parent = self.table(key.parent);
+        let name = self.relation_name(key.parent, search_path).unwrap_or_default();
+        let columns = column_list(table, key.columns.iter().copied());
+        let referenced = parent.map_or(String::new(), |parent| column_list(parent, key.parent_columns.iter().copied()));
+        let mut text = format!("FOREIGN KEY ({columns}) REFERENCES {name}({referenced})");
+        if key.match_full {
+            text.push_str(" MATCH FULL");
+        }
+        for (event, action) in [("UPDATE", key.on_update), ("DELETE", key.on_delete)] {
+            if action != ForeignKeyAction::NoAction {
+                _ = write!(text, " ON {event} {}", action.sql());
+            }
+        }
+        text
     }
 
     /// A default as shown: sequences, which are kept by OID, by name.

@@ -38,6 +38,8 @@ pub struct Table {
     pub indexes: Vec<Arc<Index>>,
     /// CHECK constraints.
     pub checks: Vec<Check>,
+    /// FOREIGN KEY constraints of this table: what its rows refer to.
+    pub foreign_keys: Vec<ForeignKey>,
     /// What ANALYZE found.
     pub statistics: Option<Arc<TableStatistics>>,
     /// Storage parameters as `pg_class.reloptions` shows them (`fillfactor=70`). Kept and shown; pages here
@@ -60,6 +62,7 @@ impl Table {
             primary_key: None,
             indexes: Vec::new(),
             checks: Vec::new(),
+            foreign_keys: Vec::new(),
             statistics: None,
             options: Vec::new(),
             privileges: Vec::new(),
@@ -217,6 +220,67 @@ pub struct Check {
     pub name: String,
     /// The condition as SQL text.
     pub expression: String,
+}
+
+/// A FOREIGN KEY constraint: every row's columns are NULL or the key of a row of another table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignKey {
+    /// `pg_constraint.oid`
+    pub oid: Oid,
+    /// Constraint name.
+    pub name: String,
+    /// Positions in [`Table::columns`] of the referencing table.
+    pub columns: Vec<usize>,
+    /// The referenced table; may be the same.
+    pub parent: Oid,
+    /// Positions in the referenced table, in the order of `columns`.
+    pub parent_columns: Vec<usize>,
+    /// The primary key's or unique index' OID that makes the referenced columns a key.
+    pub parent_index: Oid,
+    /// MATCH FULL: some columns may be NULL only if all are.
+    pub match_full: bool,
+    /// What happens to rows that refer to a deleted one.
+    pub on_delete: ForeignKeyAction,
+    /// What happens to rows that refer to a changed key.
+    pub on_update: ForeignKeyAction,
+}
+
+/// What is done about rows that refer to a key that goes away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum ForeignKeyAction {
+    /// The statement fails, unless the key is there again at its end.
+    #[default]
+    NoAction,
+    /// The statement fails.
+    Restrict,
+    Cascade,
+    SetNull,
+    SetDefault,
+}
+
+impl ForeignKeyAction {
+    /// As in SQL.
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::NoAction => "NO ACTION",
+            Self::Restrict => "RESTRICT",
+            Self::Cascade => "CASCADE",
+            Self::SetNull => "SET NULL",
+            Self::SetDefault => "SET DEFAULT",
+        }
+    }
+
+    /// As in `pg_constraint`.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::NoAction => "a",
+            Self::Restrict => "r",
+            Self::Cascade => "c",
+            Self::SetNull => "n",
+            Self::SetDefault => "d",
+        }
+    }
 }
 
 /// What ANALYZE found about a table.

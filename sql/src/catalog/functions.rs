@@ -40,7 +40,7 @@ pub fn call(
         }
         ("pg_get_constraintdef", [Datum::Oid(oid), rest @ ..]) => {
             let pretty = matches!(rest, [Datum::Bool(true)]);
-            text(catalog.constraint(*oid).map(|constraint| catalog.constraint_definition(&constraint, pretty)))
+            text(catalog.constraint(*oid).map(|found| catalog.constraint_definition(&found, pretty, call.search_path)))
         }
         ("pg_get_viewdef", [Datum::Oid(oid), ..]) => text(call.view_definition(*oid)),
         ("pg_get_viewdef", [Datum::Text(name), ..]) => text(call.view_definition(call.relation(name)?)),

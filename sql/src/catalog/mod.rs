@@ -23,8 +23,9 @@ mod tests;
 pub use ddl::{CommandTag, DdlContext, Notice};
 pub use definition::Constraint;
 pub use descriptor::{
-    BOOTSTRAP_ROLE_OID, Check, Column, ColumnStatistics, Database, FIRST_USER_OID, Grant, Identity, Index, IndexColumn,
-    Membership, Oid, PrimaryKey, Privilege, Role, Schema, Sequence, Table, TableStatistics, View,
+    BOOTSTRAP_ROLE_OID, Check, Column, ColumnStatistics, Database, FIRST_USER_OID, ForeignKey, ForeignKeyAction, Grant,
+    Identity, Index, IndexColumn, Membership, Oid, PrimaryKey, Privilege, Role, Schema, Sequence, Table,
+    TableStatistics, View,
 };
 pub use manager::{CatalogChanges, CatalogManager, POSTGRES_DATABASE_OID, TEMPLATE_DATABASE_OID};
 pub use relation::{Relation, TableIndex};

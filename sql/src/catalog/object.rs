@@ -10,8 +10,8 @@ use storage::{PageNo, TreeId};
 
 use super::datum_codec::{decode_datum, encode_datum};
 use super::{
-    Check, Column, ColumnStatistics, Database, Grant, Identity, Index, Oid, PrimaryKey, Role, Schema, Sequence, Table,
-    TableStatistics, View,
+    Check, Column, ColumnStatistics, Database, ForeignKey, Grant, Identity, Index, Oid, PrimaryKey, Role, Schema,
+    Sequence, Table, TableStatistics, View,
 };
 use crate::error::{Result, SqlError, SqlState};
 use crate::types::DataType;
@@ -205,6 +205,9 @@ struct StoredTable {
     primary_key: Option<PrimaryKey>,
     indexes: Vec<Index>,
     checks: Vec<Check>,
+    /// Not there in rows written before there were foreign keys.
+    #[serde(default)]
+    foreign_keys: Vec<ForeignKey>,
     options: Vec<String>,
     privileges: Vec<Grant>,
 }
@@ -242,6 +245,7 @@ impl StoredTable {
             primary_key: table.primary_key.clone(),
             indexes: table.indexes.iter().map(|index| Index::clone(index)).collect(),
             checks: table.checks.clone(),
+            foreign_keys: table.foreign_keys.clone(),
             options: table.options.clone(),
             privileges: table.privileges.clone(),
         }
@@ -269,6 +273,7 @@ impl StoredTable {
             primary_key: self.primary_key,
             indexes: self.indexes.into_iter().map(Into::into).collect(),
             checks: self.checks,
+            foreign_keys: self.foreign_keys,
             statistics: None,
             options: self.options,
             privileges: self.privileges,

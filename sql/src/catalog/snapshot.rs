@@ -12,7 +12,9 @@ use storage::TreeId;
 
 use super::object::{Object, ObjectKey, decode_row};
 use super::system;
-use super::{Database, Oid, Privilege, Relation, Role, Schema, Sequence, Table, TableIndex, TableStatistics, View};
+use super::{
+    Database, ForeignKey, Oid, Privilege, Relation, Role, Schema, Sequence, Table, TableIndex, TableStatistics, View,
+};
 use crate::error::{Result, SqlError, SqlState};
 use crate::store::{Direction, KeyRange, Store, Transaction};
 use crate::types::text::quote_identifier;
@@ -40,6 +42,8 @@ pub struct Catalog {
     statistics: BTreeMap<Oid, Arc<TableStatistics>>,
     /// Index and primary key OID → its table.
     index_tables: HashMap<Oid, Oid>,
+    /// Table → tables that have foreign keys to it.
+    referencing: HashMap<Oid, Vec<Oid>>,
     /// Schema → relation name → OID.
     names: HashMap<Oid, HashMap<String, Oid>>,
 }
@@ -114,6 +118,12 @@ impl Catalog {
                     self.add_name(table.schema, name, oid);
                     self.index_tables.insert(oid, table.oid);
                 }
+                for key in &table.foreign_keys {
+                    let referencing = self.referencing.entry(key.parent).or_default();
+                    if !referencing.contains(&table.oid) {
+                        referencing.push(table.oid);
+                    }
+                }
                 self.tables.insert(table.oid, Arc::new(table));
             }
             Object::Comment { class, object, sub, text } => {
@@ -154,6 +164,11 @@ impl Catalog {
                     for (name, index) in index_names(&table) {
                         self.remove_name(table.schema, name, index);
                         self.index_tables.remove(&index);
+                    }
+                    for key in &table.foreign_keys {
+                        if let Some(referencing) = self.referencing.get_mut(&key.parent) {
+                            referencing.retain(|child| *child != oid);
+                        }
                     }
                 }
             }
@@ -215,6 +230,20 @@ collections! {
     role, roles: Role;
     /// The schema of this OID; built-in ones are not among them.
     schema, schemas: Schema;
+}
+
+/// Foreign keys.
+impl Catalog {
+    /// Foreign keys that refer to a table, with the tables that have them, by OID of the constraint.
+    pub fn references_to(&self, table: Oid) -> Vec<(&Arc<Table>, &ForeignKey)> {
+        let children = self.referencing.get(&table).into_iter().flatten().filter_map(|child| self.tables.get(child));
+        let mut found: Vec<_> = children
+            .flat_map(|child| child.foreign_keys.iter().map(move |key| (child, key)))
+            .filter(|(_, key)| key.parent == table)
+            .collect();
+        found.sort_unstable_by_key(|(_, key)| key.oid);
+        found
+    }
 }
 
 /// Lookups by name.

@@ -10,7 +10,7 @@ use crate::catalog::Table;
 use crate::error::{Result, SqlError, SqlState};
 use crate::executor::{Code, Context, ExecContext, compile_scalars};
 use crate::plan::Expr;
-use crate::table::{TableAccess, TableLoader, check_not_null, check_violation};
+use crate::table::{ForeignKeyAccess, TableAccess, TableLoader, check_not_null, check_violation};
 use crate::types::{DataType, Datum, Row, text};
 
 /// Longest piece of data shown in an error's context, bytes.
@@ -28,13 +28,16 @@ pub struct CopyTarget {
     pub values: Vec<Expr>,
     /// CHECK conditions with their names, over a table row.
     pub checks: Vec<(String, Expr)>,
+    /// Foreign keys of the table.
+    pub references: Vec<Arc<ForeignKeyAccess>>,
 }
 
 impl CopyTarget {
     /// The target of an INSERT of one row of parameters into the same columns, as the planner has bound it.
     pub fn of_insert(insert: &crate::plan::Insert, columns: Vec<usize>) -> Self {
         let values = insert.values.iter().cloned().map(field_of_parameter).collect();
-        Self { table: Arc::clone(&insert.table), columns, values, checks: insert.checks.clone() }
+        let (table, checks) = (Arc::clone(&insert.table), insert.checks.clone());
+        Self { table, columns, values, checks, references: insert.references.clone() }
     }
 }
 
@@ -75,6 +78,7 @@ struct Sink {
     context: Context,
     values: Vec<Code>,
     checks: Vec<(String, Code)>,
+    references: Vec<Arc<ForeignKeyAccess>>,
     loader: Option<TableLoader>,
     header: bool,
     /// The end marker has been met; what follows is ignored.
@@ -101,7 +105,12 @@ impl CopyIn {
         });
         let access = Arc::new(TableAccess::new(&target.table));
         let (work_mem, directory) = (context.work_mem_bytes, Arc::clone(&context.temporary_directory));
-        let loader = TableLoader::begin(&access, &*context.transaction, work_mem, &directory);
+        // Rows loaded in bulk are not found by rows that refer to them.
+        let own = target.references.iter().any(|reference| reference.parent().oid == target.table.oid);
+        let loader = match own {
+            true => None,
+            false => TableLoader::begin(&access, &*context.transaction, work_mem, &directory),
+        };
         let (names, checks): (Vec<String>, Vec<Expr>) = target.checks.into_iter().unzip();
         let mut exprs = target.values;
         let width = exprs.len();
@@ -120,6 +129,7 @@ impl CopyIn {
             context,
             values,
             checks,
+            references: target.references,
             loader,
             ended: false,
             line_number: 0,
@@ -170,6 +180,7 @@ impl CopyIn {
                 with_context(failure.error, format!("COPY {table}{line}"))
             })?;
         }
+        self.sink.context.finish_references()?;
         Ok(self.sink.rows)
     }
 }
@@ -278,6 +289,7 @@ impl Sink {
             Some(loader) => loader.push(context, &self.row)?,
             None => _ = self.access.insert(context, &self.row)?,
         }
+        self.context.refer(&self.references, None, &self.row)?;
         self.rows += 1;
         Ok(())
     }

@@ -32,6 +32,7 @@ fn target(table: &Arc<Table>, columns: &[usize]) -> CopyTarget {
         columns: columns.to_vec(),
         values: (0..table.columns.len()).map(value).collect(),
         checks: Vec::new(),
+        references: Vec::new(),
     }
 }
 

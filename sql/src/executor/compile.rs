@@ -287,11 +287,15 @@ impl Compiler {
                 let conflict = insert.on_conflict.as_ref().map(|action| self.conflict(&access, action)).transpose()?;
                 Arc::new(InsertCode {
                     access,
-                    many: !matches!(insert.input.node, plan::Node::Values { .. }),
+                    // Rows loaded in bulk are not found by rows that refer to them.
+                    many: !matches!(insert.input.node, plan::Node::Values { .. })
+                        && insert.references.iter().all(|reference| reference.parent().oid != insert.table.oid),
                     input: self.boxed(&insert.input)?,
                     values: self.exprs(&insert.values)?,
                     checks: self.checks(&insert.checks)?,
                     conflict,
+                    references: insert.references.clone(),
+                    referenced: insert.referenced.clone(),
                     returning: self.returning(insert.returning.as_ref())?,
                     main,
                 })
@@ -302,6 +306,8 @@ impl Compiler {
                 recheck: self.optional(update.recheck.as_ref())?,
                 assignments: self.assignments(&update.assignments)?,
                 checks: self.checks(&update.checks)?,
+                references: update.references.clone(),
+                referenced: update.referenced.clone(),
                 returning: self.returning(update.returning.as_ref())?,
                 main,
             }),
@@ -309,6 +315,7 @@ impl Compiler {
                 access: self.access(&delete.table),
                 input: self.boxed(&delete.input)?,
                 recheck: self.optional(delete.recheck.as_ref())?,
+                referenced: delete.referenced.clone(),
                 returning: self.returning(delete.returning.as_ref())?,
                 main,
             }),
@@ -409,6 +416,7 @@ impl Compiler {
             key_at: target.key_at,
             mode: if target.exclusive { RowLockMode::Exclusive } else { RowLockMode::Share },
             columns: target.table.live_columns().map(|(position, _)| position).collect(),
+            referenced: target.referenced.clone(),
         }
     }
 

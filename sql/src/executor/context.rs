@@ -9,6 +9,7 @@ use super::actuals::{Actuals, NodeActuals};
 use super::expr::SubqueryState;
 use super::memory::Reservation;
 use super::operators::CteState;
+use super::references::References;
 use crate::error::{Result, SqlError, SqlState};
 use crate::functions::EvalContext;
 use crate::store::Transaction;
@@ -34,6 +35,7 @@ pub(crate) struct Context {
     /// Rows that the statement's main INSERT, UPDATE or DELETE has changed.
     pub(super) rows_affected: Cell<u64>,
     measured: Option<RefCell<HashMap<usize, NodeActuals>>>,
+    pub(super) references: References,
 }
 
 impl Context {
@@ -46,6 +48,7 @@ impl Context {
             ctes: (0..shape.ctes).map(|_| RefCell::default()).collect(),
             rows_affected: Cell::new(0),
             measured: instrumented.then(RefCell::default),
+            references: References::default(),
         }
     }
 

@@ -25,6 +25,7 @@ mod expr;
 mod hash;
 mod memory;
 mod operators;
+mod references;
 mod rows;
 
 #[cfg(test)]
@@ -39,6 +40,8 @@ pub(crate) use expr::Code;
 pub use memory::HashMemory;
 pub(crate) use memory::Reservation;
 use operators::{Node, Operator};
+pub use references::{TakenKey, TakenKeys};
+use rows::{RowBuffer, RowPosition};
 
 use crate::catalog::Catalog;
 use crate::error::Result;
@@ -77,6 +80,7 @@ pub struct Prepared {
     root: Node,
     shape: context::Shape,
     modifies: bool,
+    foreign_keys: bool,
 }
 
 impl Prepared {
@@ -84,7 +88,17 @@ impl Prepared {
     pub fn new(plan: Arc<Plan>) -> Result<Self> {
         let (root, shape) = compile::compile(&plan)?;
         let modifies = modifies(&plan);
-        Ok(Self { plan, root, shape, modifies })
+        let mut foreign_keys = false;
+        plan.for_each_node(&mut |node| {
+            let (references, referenced) = node.foreign_keys();
+            foreign_keys |= !references.is_empty() || !referenced.is_empty();
+        });
+        Ok(Self { plan, root, shape, modifies, foreign_keys })
+    }
+
+    /// Whether foreign keys have to be kept: the execution is then to be run with [`Execution::run_out`].
+    pub fn has_foreign_keys(&self) -> bool {
+        self.foreign_keys
     }
 
     /// The plan.
@@ -127,7 +141,24 @@ impl Execution {
     /// DELETE without RETURNING do all their work in the first call, which gives false. After an error the
     /// execution must be dropped and its statement discarded.
     pub fn next(&mut self, row: &mut Row) -> Result<bool> {
-        self.root.next(&self.context, row)
+        if self.root.next(&self.context, row)? {
+            return Ok(true);
+        }
+        self.context.finish_references()?;
+        Ok(false)
+    }
+
+    /// Runs to the end and keeps the rows: whatever the client reads of them, all work has been done, foreign keys have
+    /// been looked up, and referenced keys taken away are known.
+    pub fn run_out(mut self) -> Result<Finished> {
+        let exec = self.context.exec();
+        let mut rows = RowBuffer::new(exec.work_mem_bytes, &exec.temporary_directory);
+        let mut row = Row::new();
+        while self.next(&mut row)? {
+            rows.push(std::mem::take(&mut row))?;
+        }
+        let taken = self.context.take_taken_keys();
+        Ok(Finished { rows, position: RowPosition::default(), rows_affected: self.rows_affected(), taken })
     }
 
     /// Rows inserted, updated or deleted by the statement's main operator; `None` when that changes nothing.
@@ -146,6 +177,31 @@ impl Execution {
     }
 }
 
+/// A statement that has done its work, with its rows.
+pub struct Finished {
+    rows: RowBuffer,
+    position: RowPosition,
+    rows_affected: Option<u64>,
+    taken: Option<TakenKeys>,
+}
+
+impl Finished {
+    /// As [`Execution::next`].
+    pub fn next(&mut self, row: &mut Row) -> Result<bool> {
+        self.position.next(&self.rows, row)
+    }
+
+    /// As [`Execution::rows_affected`].
+    pub fn rows_affected(&self) -> Option<u64> {
+        self.rows_affected
+    }
+
+    /// The referenced keys that it took away; none the second time.
+    pub fn take_taken_keys(&mut self) -> Option<TakenKeys> {
+        self.taken.take()
+    }
+}
+
 /// Compiles expressions that stand outside any plan (defaults, checks), with a context to evaluate them in.
 pub(crate) fn compile_scalars(exprs: &[crate::plan::Expr], context: ExecContext) -> Result<(Vec<Code>, Context)> {
     let (codes, shape) = compile::compile_exprs(exprs)?;
@@ -153,10 +209,12 @@ pub(crate) fn compile_scalars(exprs: &[crate::plan::Expr], context: ExecContext)
 }
 
 /// Runs a plan to its end with every operator's rows counted and time measured, for EXPLAIN ANALYZE.
-pub fn run_instrumented(prepared: Arc<Prepared>, context: ExecContext) -> Result<Actuals> {
+/// Referenced keys that it took away come with them.
+pub fn run_instrumented(prepared: Arc<Prepared>, context: ExecContext) -> Result<(Actuals, Option<TakenKeys>)> {
     let mut execution = Execution::open_with(prepared, context, true)?;
     execution.run()?;
     let Execution { context, root, .. } = execution;
     drop(root);
-    Ok(context.into_actuals())
+    let taken = context.take_taken_keys();
+    Ok((context.into_actuals(), taken))
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::ScalarFunction;
 use super::define::scalar;
+use super::{ScalarFunction, TableFunction};
 use crate::types::{BaseType, DataType as T, Datum};
 
 const ANY: T = T::new(BaseType::Any);
@@ -24,3 +24,11 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
     .variadic()
     .nullable(),
 ];
+
+/// The set-returning ones. psql asks for the tables that a table is a partition of; none is.
+pub static TABLE_FUNCTIONS: &[TableFunction] = &[TableFunction {
+    name: "pg_partition_ancestors",
+    args: &[T::REGCLASS],
+    columns: &[("relid", T::REGCLASS)],
+    open: |_, _| Ok(Box::new(std::iter::empty())),
+}];

@@ -44,6 +44,7 @@ static TABLE_FUNCTIONS: &[&[TableFunction]] = &[
     super::array::TABLE_FUNCTIONS,
     super::check::TABLE_FUNCTIONS,
     super::json::TABLE_FUNCTIONS,
+    super::misc::TABLE_FUNCTIONS,
     super::regexp::TABLE_FUNCTIONS,
     super::series::TABLE_FUNCTIONS,
 ];

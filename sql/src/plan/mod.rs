@@ -12,6 +12,7 @@ pub use expr::{AggregateCall, Expr, SortKey, Subquery, SubqueryKind};
 use crate::catalog::{Index, Table};
 use crate::functions::TableFunction;
 use crate::store::WaitPolicy;
+use crate::table::ForeignKeyAccess;
 use crate::types::{DataType, Row};
 
 /// An operator with its inputs, and the planner's estimates.
@@ -298,6 +299,8 @@ pub struct LockTarget {
     /// Where in the input row its key stands.
     pub key_at: usize,
     pub exclusive: bool,
+    /// Foreign keys that refer to the table: FOR UPDATE keeps new references away.
+    pub referenced: Vec<Arc<ForeignKeyAccess>>,
 }
 
 /// INSERT.
@@ -311,6 +314,10 @@ pub struct Insert {
     pub values: Vec<Expr>,
     /// CHECK conditions with their names, over a table row (all columns, by position).
     pub checks: Vec<(String, Expr)>,
+    /// Foreign keys of the table.
+    pub references: Vec<Arc<ForeignKeyAccess>>,
+    /// Foreign keys that refer to it and whose key DO UPDATE may change.
+    pub referenced: Vec<Arc<ForeignKeyAccess>>,
     /// ON CONFLICT.
     pub on_conflict: Option<OnConflict>,
     /// RETURNING, over a table row.
@@ -348,6 +355,10 @@ pub struct Update {
     pub assignments: Vec<(usize, Expr)>,
     /// CHECK conditions, as in [`Insert`].
     pub checks: Vec<(String, Expr)>,
+    /// Foreign keys of the table over assigned columns.
+    pub references: Vec<Arc<ForeignKeyAccess>>,
+    /// Foreign keys that refer to assigned columns.
+    pub referenced: Vec<Arc<ForeignKeyAccess>>,
     /// RETURNING, over an input row whose table columns are the new ones.
     pub returning: Option<Vec<Expr>>,
 }
@@ -359,6 +370,8 @@ pub struct Delete {
     pub table: Arc<Table>,
     pub input: Plan,
     pub recheck: Option<Expr>,
+    /// Foreign keys that refer to the table.
+    pub referenced: Vec<Arc<ForeignKeyAccess>>,
     pub returning: Option<Vec<Expr>>,
 }
 

@@ -31,10 +31,11 @@ impl Plan {
             | Node::Sort { .. }
             | Node::Aggregate { .. }
             | Node::NestedLoopJoin { .. }
-            | Node::LockRows { .. }
-            | Node::Insert(_)
-            | Node::Update(_)
-            | Node::Delete(_) => true,
+            | Node::LockRows { .. } => true,
+            // What is done about rows that refer to a key taken away has no bound.
+            Node::Insert(insert) => insert.referenced.is_empty(),
+            Node::Update(update) => update.referenced.is_empty(),
+            Node::Delete(delete) => delete.referenced.is_empty(),
             Node::SystemScan { .. }
             | Node::SeqScan { .. }
             | Node::FunctionScan { .. }

@@ -1,6 +1,9 @@
 //! Walking plans and expressions.
 
+use std::sync::Arc;
+
 use super::{Expr, IndexRange, Node, Plan, ProjectSetItem, SubqueryKind, WindowFunction};
+use crate::table::ForeignKeyAccess;
 
 impl Expr {
     /// The direct operands; a subquery's are those outside its plan.
@@ -166,6 +169,16 @@ impl Plan {
                 delete.recheck.iter().for_each(&mut *visit);
                 delete.returning.iter().flatten().for_each(visit);
             }
+        }
+    }
+
+    /// Foreign keys that the node's writes must keep: those of the table, and those that refer to it.
+    pub fn foreign_keys(&self) -> (&[Arc<ForeignKeyAccess>], &[Arc<ForeignKeyAccess>]) {
+        match &self.node {
+            Node::Insert(insert) => (&insert.references, &insert.referenced),
+            Node::Update(update) => (&update.references, &update.referenced),
+            Node::Delete(delete) => (&[], &delete.referenced),
+            _ => (&[], &[]),
         }
     }
 

@@ -40,6 +40,7 @@ use crate::binder::scalar::{ColumnId, Scalar};
 use crate::binder::{Binder, Bound, Columns};
 use crate::error::Result;
 use crate::plan::{Expr, JoinKind};
+use crate::store::TableLockMode;
 use crate::types::DataType;
 use column_set::ColumnSet;
 
@@ -83,6 +84,15 @@ fn plan_bound(bound: Bound, context: &PlanContext<'_>) -> Result<PlannedStatemen
     for (column, output) in plan.columns.iter_mut().zip(query.output) {
         column.name = output.name;
     }
+    let mut tables = tables;
+    plan.for_each_node(&mut |node| {
+        for reference in node.foreign_keys().0 {
+            let parent = reference.parent().oid;
+            if !tables.iter().any(|(table, _)| *table == parent) {
+                tables.push((parent, TableLockMode::RowShare));
+            }
+        }
+    });
     Ok(PlannedStatement { plan: Arc::new(plan), parameters: planner.parameters, tables, relations, kind, writes })
 }
 

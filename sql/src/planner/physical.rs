@@ -247,13 +247,13 @@ impl Planner<'_> {
                 }
                 let input = self.arranged(input, &output)?;
                 let recheck = self.lower_conjunction(recheck, &output)?;
-                let targets = targets.iter().zip(places).map(|(target, (columns_at, key_at))| plan::LockTarget {
-                    table: target.scan.table.clone(),
-                    columns_at,
-                    key_at,
-                    exclusive: target.exclusive,
+                let targets = targets.iter().zip(places).map(|(target, (columns_at, key_at))| {
+                    let table = target.scan.table.clone();
+                    let exclusive = target.exclusive;
+                    let referenced = if exclusive { self.referenced(&table, None)? } else { Vec::new() };
+                    Ok(plan::LockTarget { table, columns_at, key_at, exclusive, referenced })
                 });
-                let targets = targets.collect();
+                let targets = targets.collect::<Result<_>>()?;
                 let (rows, startup, total) = (input.rows, input.startup_cost, input.total_cost);
                 let node = Node::LockRows { input: Box::new(input), targets, recheck, wait: *wait };
                 Ok(self.physical(node, output, rows, startup, total + rows * cost::ROW))

@@ -1,12 +1,16 @@
 //! INSERT, UPDATE, DELETE: input rows in the shape that the executor's write operators expect.
 
+use std::sync::Arc;
+
 use super::Planner;
 use super::cost;
 use super::physical::{Demand, Physical, want};
 use crate::binder::logical::{Delete, Insert, Scan, Update};
 use crate::binder::scalar::{ColumnId, Scalar};
-use crate::error::Result;
+use crate::catalog::{ForeignKey, Table};
+use crate::error::{Result, SqlError};
 use crate::plan::{self, Expr, Node, Plan};
+use crate::table::ForeignKeyAccess;
 
 /// Estimates of a plan that has moved into another.
 #[derive(Clone, Copy)]
@@ -47,6 +51,11 @@ impl Planner<'_> {
                 Some(plan::OnConflict { arbiter: conflict.arbiter.clone(), update })
             }
         };
+        let assigned = insert.on_conflict.iter().flat_map(|conflict| &conflict.update);
+        let assigned: Vec<usize> =
+            assigned.flat_map(|(assignments, _)| assignments.iter().map(|(at, _)| *at)).collect();
+        let references = self.references(&insert.table, None)?;
+        let referenced = self.referenced(&insert.table, Some(&assigned))?;
         let (returning, layout) = self.lower_returning(insert.returning.as_deref(), &row)?;
         let estimate = Estimate::of(&input.plan);
         let node = Node::Insert(Box::new(plan::Insert {
@@ -54,6 +63,8 @@ impl Planner<'_> {
             input: input.plan,
             values,
             checks,
+            references,
+            referenced,
             on_conflict,
             returning,
         }));
@@ -72,6 +83,9 @@ impl Planner<'_> {
         let assignments = self.lower_assignments(&update.assignments, &output)?;
         let row: Vec<ColumnId> = update.target.columns().collect();
         let checks = self.lower_checks(&update.checks, &row)?;
+        let assigned: Vec<usize> = assignments.iter().map(|(position, _)| *position).collect();
+        let references = self.references(&update.target.table, Some(&assigned))?;
+        let referenced = self.referenced(&update.target.table, Some(&assigned))?;
         let (returning, layout) = self.lower_returning(update.returning.as_deref(), &output)?;
         let estimate = Estimate::of(&input);
         let node = Node::Update(Box::new(plan::Update {
@@ -80,6 +94,8 @@ impl Planner<'_> {
             recheck,
             assignments,
             checks,
+            references,
+            referenced,
             returning,
         }));
         Ok(self.written(node, layout, estimate))
@@ -95,9 +111,33 @@ impl Planner<'_> {
         let recheck = self.lower_conjunction(&delete.recheck, &output)?;
         let (returning, layout) = self.lower_returning(delete.returning.as_deref(), &output)?;
         let estimate = Estimate::of(&input);
-        let node =
-            Node::Delete(Box::new(plan::Delete { table: delete.target.table.clone(), input, recheck, returning }));
+        let referenced = self.referenced(&delete.target.table, None)?;
+        let table = delete.target.table.clone();
+        let node = Node::Delete(Box::new(plan::Delete { table, input, recheck, referenced, returning }));
         Ok(self.written(node, layout, estimate))
+    }
+
+    /// Foreign keys of a table, over assigned columns if those are given.
+    fn references(&self, table: &Arc<Table>, assigned: Option<&[usize]>) -> Result<Vec<Arc<ForeignKeyAccess>>> {
+        let touched = |columns: &[usize]| assigned.is_none_or(|list| columns.iter().any(|at| list.contains(at)));
+        let keys = table.foreign_keys.iter().filter(|key| touched(&key.columns));
+        keys.map(|key| {
+            let parent = self.context.catalog.table(key.parent).ok_or_else(|| no_parent(key))?;
+            ForeignKeyAccess::new(key, table, parent).map(Arc::new)
+        })
+        .collect()
+    }
+
+    /// Foreign keys that refer to a table, to assigned columns if those are given.
+    pub(super) fn referenced(
+        &self,
+        table: &Arc<Table>,
+        assigned: Option<&[usize]>,
+    ) -> Result<Vec<Arc<ForeignKeyAccess>>> {
+        let touched = |columns: &[usize]| assigned.is_none_or(|list| columns.iter().any(|at| list.contains(at)));
+        let keys = self.context.catalog.references_to(table.oid);
+        let keys = keys.into_iter().filter(|(_, key)| touched(&key.parent_columns));
+        keys.map(|(child, key)| ForeignKeyAccess::new(key, child, table).map(Arc::new)).collect()
     }
 
     fn written(&self, node: Node, layout: Vec<ColumnId>, input: Estimate) -> Physical {
@@ -127,6 +167,10 @@ impl Planner<'_> {
         let exprs = returning.iter().map(|(_, expr)| self.lower(expr, layout)).collect::<Result<_>>()?;
         Ok((Some(exprs), returning.iter().map(|(id, _)| *id).collect()))
     }
+}
+
+fn no_parent(key: &ForeignKey) -> SqlError {
+    SqlError::internal(format!("foreign key {} refers to table {}, which is not there", key.name, key.parent))
 }
 
 /// All columns of the target, its key, then the others.

@@ -91,6 +91,7 @@ impl Server {
             commit_lsn: None,
             simple_plans: HashMap::new(),
             unnamed_plans: UnnamedPlans::default(),
+            action_plans: HashMap::new(),
             heavy: false,
         })
     }

@@ -26,7 +26,7 @@ pub(super) enum CopyInProgress {
 }
 
 pub(super) struct Out {
-    execution: crate::executor::Execution,
+    execution: super::portal::Source,
     eval: Arc<EvalContext>,
     writer: CopyOut,
     line: Vec<u8>,
@@ -112,7 +112,10 @@ impl Session {
             return Ok(false);
         }
         let schema = catalog.schema_name(table.schema).unwrap_or("public");
-        for statement in self.parse_script(&format!("TRUNCATE {}.{}", quoted(schema), quoted(&table.name)))? {
+        for mut statement in self.parse_script(&format!("TRUNCATE {}.{}", quoted(schema), quoted(&table.name)))? {
+            if let Statement::Truncate(truncate) = &mut statement.ast {
+                crate::catalog::ddl::mark_refill(truncate);
+            }
             self.run_ddl(&statement.ast)?;
         }
         Ok(true)

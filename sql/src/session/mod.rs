@@ -19,6 +19,7 @@ mod connect;
 mod context;
 mod copy;
 mod cursor;
+mod foreign_keys;
 mod format;
 mod functions;
 mod literals;
@@ -133,6 +134,8 @@ pub struct Session {
     simple_plans: HashMap<String, Option<Arc<Prepared>>>,
     /// Plans of unnamed statements.
     unnamed_plans: unnamed::UnnamedPlans,
+    /// Plans of what foreign keys do, by their text.
+    action_plans: HashMap<String, Arc<Prepared>>,
     /// Whether the transaction did more than point work: its commit may take long.
     heavy: bool,
 }

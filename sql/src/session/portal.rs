@@ -9,7 +9,7 @@ use super::literals::{Literal, Normalized, normalize};
 use super::prepared::is_plannable;
 use super::{Format, Prepared, Session};
 use crate::error::{Result, SqlError, SqlState};
-use crate::executor::{ExecContext, Execution};
+use crate::executor::{ExecContext, Execution, Finished};
 use crate::functions::EvalContext;
 use crate::parser::ParsedStatement;
 use crate::plan::OutputColumn;
@@ -39,15 +39,40 @@ pub(super) enum State {
 }
 
 pub(super) struct Running {
-    execution: Execution,
+    source: Source,
     eval: Arc<EvalContext>,
     tag: &'static str,
 }
 
+/// Where the rows of a running statement come from.
+pub(super) enum Source {
+    /// Operators that run as rows are asked for.
+    Execution(Execution),
+    /// A statement that had to do all its work first: it has foreign keys to keep.
+    Finished(Finished),
+}
+
+impl Source {
+    /// The next row, as [`Execution::next`].
+    pub(super) fn next(&mut self, row: &mut Row) -> Result<bool> {
+        match self {
+            Self::Execution(execution) => execution.next(row),
+            Self::Finished(finished) => finished.next(row),
+        }
+    }
+
+    fn rows_affected(&self) -> Option<u64> {
+        match self {
+            Self::Execution(execution) => execution.rows_affected(),
+            Self::Finished(finished) => finished.rows_affected(),
+        }
+    }
+}
+
 impl Running {
     /// What runs, and what its values are formatted with.
-    pub(super) fn into_parts(self) -> (Execution, Arc<EvalContext>) {
-        (self.execution, self.eval)
+    pub(super) fn into_parts(self) -> (Source, Arc<EvalContext>) {
+        (self.source, self.eval)
     }
 }
 
@@ -352,9 +377,19 @@ impl Session {
         let plan = self.locked_plan(prepared, &eval)?;
         self.heavy |= !plan.point;
         transaction.begin_statement()?;
-        let context = self.exec_context(transaction, parameters, eval.clone())?;
+        let context = self.exec_context(transaction.clone(), parameters, eval.clone())?;
         let execution = Execution::open(plan.compiled.clone(), context)?;
-        Ok(State::Running(Box::new(Running { execution, eval, tag: plan.tag() })))
+        let source = if plan.compiled.has_foreign_keys() {
+            let mut finished = execution.run_out()?;
+            transaction.end_statement(StatementOutcome::Keep);
+            if let Some(taken) = finished.take_taken_keys() {
+                self.follow_taken_keys(taken)?;
+            }
+            Source::Finished(finished)
+        } else {
+            Source::Execution(execution)
+        };
+        Ok(State::Running(Box::new(Running { source, eval, tag: plan.tag() })))
     }
 
     /// What an execution needs of this session.
@@ -413,7 +448,7 @@ impl Session {
             }
             State::Running(running) => {
                 let mut row = Row::new();
-                while running.execution.next(&mut row)? {
+                while running.source.next(&mut row)? {
                     portal.rows += 1;
                     *limit -= 1;
                     let more = sink.row(&row, columns, &portal.formats, &running.eval)?;
@@ -424,7 +459,7 @@ impl Session {
                         return Ok(Fetched::Paused);
                     }
                 }
-                let affected = running.execution.rows_affected().unwrap_or(portal.rows);
+                let affected = running.source.rows_affected().unwrap_or(portal.rows);
                 let tag = complete_tag(running.tag, affected);
                 portal.state = State::Done;
                 if let Some(transaction) = self.current_transaction() {
@@ -451,7 +486,7 @@ impl Session {
             let mut rows = VecDeque::new();
             let mut row = Row::new();
             let mut bytes = 0;
-            while running.execution.next(&mut row)? {
+            while running.source.next(&mut row)? {
                 bytes += row.iter().map(Datum::heap_bytes).sum::<usize>()
                     + row.len() * std::mem::size_of::<Datum>()
                     + std::mem::size_of::<Row>();

@@ -25,6 +25,8 @@ pub struct Prepared {
     pub(super) columns: Option<Arc<[OutputColumn]>>,
     /// Types that the client gave for its parameters.
     hints: Vec<Option<DataType>>,
+    /// The system's own statement: no privileges are asked for.
+    pub(super) unchecked: bool,
     plan: Mutex<Option<CachedPlan>>,
 }
 
@@ -113,7 +115,8 @@ impl Session {
                 }),
             })
             .collect::<Result<Vec<_>>>()?;
-        let mut prepared = Prepared { parsed, parameters: Vec::new(), columns: None, hints, plan: Mutex::new(None) };
+        let plan = Mutex::new(None);
+        let mut prepared = Prepared { parsed, parameters: Vec::new(), columns: None, hints, unchecked: false, plan };
         let Some(parsed) = &prepared.parsed else { return Ok(prepared) };
         if is_plannable(&parsed.ast) {
             // Planning reads the catalog and may evaluate functions: it happens in a transaction.
@@ -191,7 +194,7 @@ impl Session {
                 let message = format!("cannot execute {} in a read-only transaction", plan.tag());
                 return Err(SqlError::new(SqlState::READ_ONLY_SQL_TRANSACTION, message));
             }
-            for &(relation, privilege) in plan.privileges.iter() {
+            for &(relation, privilege) in plan.privileges.iter().filter(|_| !prepared.unchecked) {
                 catalog.require_privilege(self.context.role, relation, privilege)?;
             }
             for &(table, mode) in &plan.planned.tables {

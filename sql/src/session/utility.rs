@@ -386,8 +386,11 @@ impl Session {
         let actuals = if options.analyze {
             transaction.begin_statement()?;
             let context = self.exec_context(transaction.clone(), parameters.clone(), eval)?;
-            let actuals = crate::executor::run_instrumented(plan.compiled.clone(), context)?;
+            let (actuals, taken) = crate::executor::run_instrumented(plan.compiled.clone(), context)?;
             transaction.end_statement(crate::store::StatementOutcome::Keep);
+            if let Some(taken) = taken {
+                self.follow_taken_keys(taken)?;
+            }
             Some(actuals)
         } else {
             None

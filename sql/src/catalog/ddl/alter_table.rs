@@ -87,7 +87,10 @@ fn apply(work: &mut Work<'_>, oid: Oid, operation: &AlterTableOperation) -> Resu
         }
         AddConstraint { not_valid: true, .. } => Err(SqlError::unsupported("a NOT VALID constraint")),
         AddConstraint { constraint, .. } => work.add_constraint(&table, NewConstraint::of_table(constraint)?),
-        DropConstraint { if_exists, name, .. } => work.drop_constraint(&table, &identifier(name), *if_exists),
+        DropConstraint { if_exists, name, drop_behavior } => {
+            let cascade = matches!(drop_behavior, Some(sqlparser::ast::DropBehavior::Cascade));
+            work.drop_constraint(&table, &identifier(name), *if_exists, cascade)
+        }
         RenameColumn { old_column_name, new_column_name } => {
             work.rename_column(&table, &identifier(old_column_name), identifier(new_column_name))
         }
@@ -214,15 +217,30 @@ impl Work<'_> {
             let check = &table.checks[old.checks.len()];
             self.validate_check(old, &check.name, &check.expression)?;
         }
+        if table.foreign_keys.len() > old.foreign_keys.len() {
+            self.validate_foreign_key(old, &table.foreign_keys[old.foreign_keys.len()])?;
+        }
         if table.indexes.len() > old.indexes.len() {
             self.build_index(old, &table.indexes[old.indexes.len()])?;
         }
         self.put_table(table)
     }
 
-    fn drop_constraint(&mut self, old: &Arc<Table>, name: &str, if_exists: bool) -> Result<()> {
+    fn drop_constraint(&mut self, old: &Arc<Table>, name: &str, if_exists: bool, cascade: bool) -> Result<()> {
+        let found = find_constraint(old, name);
+        let index = match found {
+            Some(FoundConstraint::PrimaryKey) => old.primary_key.as_ref().map(|key| key.oid),
+            Some(FoundConstraint::Unique(oid)) => Some(oid),
+            _ => None,
+        };
+        if let Some(index) = index {
+            self.release_index(index, &format!("constraint {name} on table {}", old.name), cascade)?;
+        }
+        // A foreign key of the table to itself may have gone.
+        let old = &table_of(self, old.oid)?;
         let mut table = Table::clone(old);
-        match find_constraint(old, name) {
+        match found {
+            Some(FoundConstraint::ForeignKey(at)) => self.drop_foreign_key(old.oid, old.foreign_keys[at].oid),
             Some(FoundConstraint::PrimaryKey) => {
                 let key = table.primary_key.take();
                 self.forget_key(key)?;
@@ -283,20 +301,24 @@ impl Work<'_> {
             return Err(SqlError::new(SqlState::UNDEFINED_COLUMN, message));
         };
         let views = self.views_reading(old, at)?;
-        if !views.is_empty() && !cascade {
-            let lines: Vec<_> = views
+        let keys = self.references_to_column(old, at);
+        let mut dependents: Vec<(Oid, String)> =
+            views.iter().map(|view| (*view, format!("view {}", self.shown_name(*view)))).collect();
+        dependents.extend(keys.iter().map(|key| (key.1, self.describe_foreign_key(*key))));
+        dependents.sort_by_key(|(oid, _)| *oid);
+        if !dependents.is_empty() && !cascade {
+            let lines: Vec<_> = dependents
                 .iter()
-                .map(|view| format!("view {} depends on column {name} of table {}", self.shown_name(*view), old.name))
+                .map(|(_, dependent)| format!("{dependent} depends on column {name} of table {}", old.name))
                 .collect();
             let message = format!("cannot drop column {name} of table {} because other objects depend on it", old.name);
             return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS_STILL_EXIST, message)
                 .with_detail(lines.join("\n"))
                 .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
         }
-        for view in &views {
-            let message = format!("drop cascades to view {}", self.shown_name(*view));
-            self.notice(SqlState::SUCCESSFUL_COMPLETION, message);
-        }
+        let lines = dependents.iter().map(|(_, dependent)| format!("drop cascades to {dependent}"));
+        self.cascade_notice(&lines.collect::<Vec<_>>());
+        self.drop_targets(keys.into_iter().map(|(table, key)| Target::ForeignKey(table, key)).collect(), true)?;
         let owned: Vec<_> = self
             .catalog
             .sequences()
@@ -318,6 +340,14 @@ impl Work<'_> {
             },
         )?;
         table.checks = kept;
+        let gone_keys: Vec<Oid> = table
+            .foreign_keys
+            .iter()
+            .filter(|key| key.columns.contains(&at) || (key.parent == old.oid && key.parent_columns.contains(&at)))
+            .map(|key| key.oid)
+            .collect();
+        table.foreign_keys.retain(|key| !gone_keys.contains(&key.oid));
+        gone_keys.iter().try_for_each(|key| self.delete_comments(class::CONSTRAINT, *key))?;
         gone.iter().try_for_each(|check| self.delete_comments(class::CONSTRAINT, check.oid))?;
         let over: Vec<Oid> = table
             .indexes
@@ -368,12 +398,16 @@ impl Work<'_> {
         })?;
         let mut table = Table::clone(old);
         match found {
-            FoundConstraint::Check(at) => {
+            FoundConstraint::Check(_) | FoundConstraint::ForeignKey(_) => {
                 if find_constraint(old, &to).is_some() {
                     let message = format!("constraint \"{to}\" for relation \"{}\" already exists", old.name);
                     return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, message));
                 }
-                table.checks[at].name = to;
+                match found {
+                    FoundConstraint::ForeignKey(at) => table.foreign_keys[at].name = to,
+                    FoundConstraint::Check(at) => table.checks[at].name = to,
+                    FoundConstraint::PrimaryKey | FoundConstraint::Unique(_) => {}
+                }
             }
             FoundConstraint::PrimaryKey | FoundConstraint::Unique(_) => {
                 self.lock_name(old.schema, &to)?;
@@ -473,6 +507,12 @@ impl Work<'_> {
         }
         if using.is_none() && same_values(column.data_type, target) {
             return self.put_table(table);
+        }
+        let referenced = self.catalog.references_to(old.oid);
+        if old.foreign_keys.iter().any(|key| key.columns.contains(&at))
+            || referenced.iter().any(|(_, key)| key.parent_columns.contains(&at))
+        {
+            return Err(SqlError::unsupported("changing the type of a foreign key's column"));
         }
         let text = match using {
             Some(expr) => expr.to_string(),

@@ -87,6 +87,7 @@ pub(super) fn on_constraint(work: &mut Work<'_>, words: &mut Words) -> Result<Co
         Some(FoundConstraint::PrimaryKey) => table.primary_key.as_ref().map(|key| key.constraint_oid),
         Some(FoundConstraint::Unique(oid)) => table.index(oid).map(|index| index.constraint_oid),
         Some(FoundConstraint::Check(at)) => Some(table.checks[at].oid),
+        Some(FoundConstraint::ForeignKey(at)) => Some(table.foreign_keys[at].oid),
         None => None,
     };
     let oid = oid.ok_or_else(|| {

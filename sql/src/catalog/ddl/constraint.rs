@@ -1,4 +1,4 @@
-//! PRIMARY KEY, UNIQUE and CHECK: from syntax to descriptors.
+//! PRIMARY KEY, UNIQUE and CHECK: from syntax to descriptors. FOREIGN KEY goes on in `foreign_key`.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use sqlparser::ast::{
     NullsDistinctOption, TableConstraint, visit_expressions,
 };
 
+use super::foreign_key::NewForeignKey;
 use super::work::{Work, identifier};
 use crate::catalog::{Check, Index, IndexColumn, Oid, PrimaryKey, Table};
 use crate::error::{Result, SqlError, SqlState};
@@ -27,6 +28,7 @@ pub(super) enum ConstraintKind {
     PrimaryKey(Vec<String>),
     Unique(Vec<String>),
     Check(Box<Expr>),
+    ForeignKey(NewForeignKey),
 }
 
 impl NewConstraint {
@@ -53,7 +55,10 @@ impl NewConstraint {
             TableConstraint::Check(check) => {
                 Ok(Self { name: check.name.as_ref().map(identifier), kind: ConstraintKind::Check(check.expr.clone()) })
             }
-            TableConstraint::ForeignKey(_) => Err(foreign_key()),
+            TableConstraint::ForeignKey(key) => Ok(Self {
+                name: key.name.as_ref().map(identifier),
+                kind: ConstraintKind::ForeignKey(NewForeignKey::new(key, None)?),
+            }),
             other => Err(SqlError::unsupported(format!("table constraint \"{other}\""))),
         }
     }
@@ -62,11 +67,6 @@ impl NewConstraint {
     pub fn of_column(name: Option<&Ident>, kind: ConstraintKind) -> Self {
         Self { name: name.map(identifier), kind }
     }
-}
-
-/// FOREIGN KEY is refused by name.
-pub(super) fn foreign_key() -> SqlError {
-    SqlError::unsupported("FOREIGN KEY (REFERENCES) constraints")
 }
 
 /// Refuses what a key constraint may carry and we do not keep.
@@ -184,6 +184,7 @@ impl Work<'_> {
                 let name = self.check_name(table, constraint.name, column)?;
                 table.checks.push(Check { oid: self.allocate_oid()?, name, expression });
             }
+            ConstraintKind::ForeignKey(new) => self.attach_foreign_key(table, constraint.name, new)?,
         }
         Ok(())
     }
@@ -223,7 +224,8 @@ impl Work<'_> {
         Ok(self.free_name(table.schema, &base, "check", &taken))
     }
 
-    fn require_free_constraint(&self, table: &Table, name: &str) -> Result<()> {
+    /// 42710 when the table has a constraint of this name.
+    pub fn require_free_constraint(&self, table: &Table, name: &str) -> Result<()> {
         if find_constraint(table, name).is_none() {
             return Ok(());
         }
@@ -245,6 +247,8 @@ pub(super) enum FoundConstraint {
     Unique(Oid),
     /// Position among the checks.
     Check(usize),
+    /// Position among the foreign keys.
+    ForeignKey(usize),
 }
 
 /// Finds a constraint by name.
@@ -254,6 +258,9 @@ pub(super) fn find_constraint(table: &Table, name: &str) -> Option<FoundConstrai
     }
     if let Some(index) = table.indexes.iter().find(|index| index.constraint && index.name == name) {
         return Some(FoundConstraint::Unique(index.oid));
+    }
+    if let Some(at) = table.foreign_keys.iter().position(|key| key.name == name) {
+        return Some(FoundConstraint::ForeignKey(at));
     }
     table.checks.iter().position(|check| check.name == name).map(FoundConstraint::Check)
 }

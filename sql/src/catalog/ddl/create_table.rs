@@ -6,8 +6,9 @@ use sqlparser::ast::{
 };
 
 use super::CommandTag;
-use super::constraint::{ConstraintKind, NewConstraint, foreign_key};
+use super::constraint::{ConstraintKind, NewConstraint};
 use super::expression::default_text;
+use super::foreign_key::NewForeignKey;
 use super::options::table_options;
 use super::sequence::{SequenceSpec, define};
 use super::work::{Work, duplicate_relation, identifier, qualified, undefined_relation};
@@ -67,6 +68,7 @@ pub(super) fn create(work: &mut Work<'_>, statement: &CreateTable) -> Result<Com
         ConstraintKind::PrimaryKey(_) => 0,
         ConstraintKind::Unique(_) => 1,
         ConstraintKind::Check(..) => 2,
+        ConstraintKind::ForeignKey(_) => 3,
     });
     for constraint in constraints {
         work.attach_constraint(&mut table, constraint)?;
@@ -195,7 +197,9 @@ impl Work<'_> {
                 ColumnOption::Check(check) => {
                     constraint(ConstraintKind::Check(check.expr.clone()));
                 }
-                ColumnOption::ForeignKey(_) => return Err(foreign_key()),
+                ColumnOption::ForeignKey(key) => {
+                    constraint(ConstraintKind::ForeignKey(NewForeignKey::new(key, Some(&name))?));
+                }
                 ColumnOption::Generated { generated_as, sequence_options, generation_expr: None, .. }
                     if *generated_as != GeneratedAs::ExpStored =>
                 {

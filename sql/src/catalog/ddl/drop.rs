@@ -1,7 +1,7 @@
 //! DROP, with what depends on the dropped.
 //!
 //! Indexes, constraints and owned sequences go with their table silently. Views over a relation and defaults
-//! that draw from a sequence stop the DROP (2BP01) or, with CASCADE, go too.
+//! that draw from a sequence, and foreign keys that refer to a table, stop the DROP (2BP01) or, with CASCADE, go too.
 
 use sqlparser::ast::{ObjectName, ObjectType};
 
@@ -21,6 +21,18 @@ pub(super) enum Target {
     Sequence(Oid),
     /// The default of a column.
     Default(Oid, usize),
+    /// A foreign key, by table and constraint.
+    ForeignKey(Oid, Oid),
+}
+
+impl Target {
+    /// OID of the object, or of its table.
+    fn oid(self) -> Oid {
+        match self {
+            Target::Schema(oid) | Target::Table(oid) | Target::View(oid) | Target::Sequence(oid) => oid,
+            Target::ForeignKey(_, oid) | Target::Default(oid, _) => oid,
+        }
+    }
 }
 
 /// Why a target is taken.
@@ -54,7 +66,7 @@ pub(super) fn drop(
         ObjectType::Index => {
             for name in names {
                 let name = qualified(name, work)?;
-                drop_index(work, &name, if_exists)?;
+                drop_index(work, &name, if_exists, cascade)?;
             }
         }
         ObjectType::Schema => {
@@ -141,7 +153,7 @@ fn wrong_kind(found: &Relation, expected: &str) -> SqlError {
 }
 
 /// DROP INDEX.
-fn drop_index(work: &mut Work<'_>, name: &QualifiedName, if_exists: bool) -> Result<()> {
+fn drop_index(work: &mut Work<'_>, name: &QualifiedName, if_exists: bool, cascade: bool) -> Result<()> {
     let found = match work.lock_relation(name, TableLockMode::AccessExclusive)? {
         None => return missing(work, if_exists, SqlState::UNDEFINED_OBJECT, "index", &name.to_string()),
         Some(Relation::Index(index)) => index,
@@ -156,7 +168,9 @@ fn drop_index(work: &mut Work<'_>, name: &QualifiedName, if_exists: bool) -> Res
         let hint = format!("You can drop constraint {index} on table {} instead.", table.name);
         return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS_STILL_EXIST, message).with_hint(hint));
     };
+    work.release_index(plain.oid, &format!("index {index}"), cascade)?;
     work.context.transaction.drop_tree(plain.tree())?;
+    let table = work.catalog.table(table.oid).ok_or_else(|| SqlError::internal("a locked table is gone"))?;
     let mut table = Table::clone(table);
     table.indexes.retain(|index| index.oid != plain.oid);
     work.delete_comments(class::RELATION, plain.oid)?;
@@ -190,7 +204,11 @@ impl Work<'_> {
                     Some((_, reason)) if part && *reason != Reason::Named => *reason = Reason::Part,
                     Some(_) => {}
                     None => {
-                        if let Target::Table(oid) | Target::View(oid) | Target::Sequence(oid) = next {
+                        if let Target::Table(oid)
+                        | Target::View(oid)
+                        | Target::Sequence(oid)
+                        | Target::ForeignKey(oid, _) = next
+                        {
                             self.lock(oid, TableLockMode::AccessExclusive)?;
                         }
                         targets.push((next, if part { Reason::Part } else { Reason::Dependent(at) }));
@@ -223,7 +241,12 @@ impl Work<'_> {
             Target::Table(oid) => {
                 let owned = catalog.sequences().filter(|s| s.owned_by.is_some_and(|(table, _)| table == oid));
                 found.extend(owned.map(|sequence| (Target::Sequence(sequence.oid), true)));
-                found.extend(views_over(oid));
+                let keys = catalog.references_to(oid).into_iter().filter(|(child, _)| child.oid != oid);
+                let mut others: Vec<_> =
+                    keys.map(|(child, key)| (Target::ForeignKey(child.oid, key.oid), false)).collect();
+                others.extend(views_over(oid));
+                others.sort_by_key(|(target, _)| target.oid());
+                found.extend(others);
             }
             Target::View(oid) => found.extend(views_over(oid)),
             Target::Sequence(oid) => {
@@ -237,7 +260,7 @@ impl Work<'_> {
                     }
                 }
             }
-            Target::Default(..) => {}
+            Target::Default(..) | Target::ForeignKey(..) => {}
         }
         found
     }
@@ -245,7 +268,9 @@ impl Work<'_> {
     /// The error without CASCADE, the notice with it.
     fn report(&self, targets: &[(Target, Reason)], cascade: bool) -> Result<()> {
         let taken_with_table = |target: &Target| match target {
-            Target::Default(table, _) => targets.iter().any(|(other, _)| *other == Target::Table(*table)),
+            Target::Default(table, _) | Target::ForeignKey(table, _) => {
+                targets.iter().any(|(other, _)| *other == Target::Table(*table))
+            }
             _ => false,
         };
         let dependents: Vec<_> = targets
@@ -261,17 +286,7 @@ impl Work<'_> {
         if cascade {
             let lines: Vec<_> =
                 dependents.iter().map(|(target, _)| format!("drop cascades to {}", self.describe(*target))).collect();
-            match lines.as_slice() {
-                [one] => self.notice(SqlState::SUCCESSFUL_COMPLETION, one),
-                many => {
-                    let error = SqlError::new(
-                        SqlState::SUCCESSFUL_COMPLETION,
-                        format!("drop cascades to {} other objects", many.len()),
-                    );
-                    let notice = super::Notice { warning: false, error: error.with_detail(many.join("\n")) };
-                    self.context.notices.lock().push(notice);
-                }
-            }
+            self.cascade_notice(&lines);
             return Ok(());
         }
         let lines: Vec<_> = dependents
@@ -287,6 +302,19 @@ impl Work<'_> {
             .with_hint("Use DROP ... CASCADE to drop the dependent objects too."))
     }
 
+    /// The notice of a CASCADE; each line is `drop cascades to …`.
+    pub fn cascade_notice(&self, lines: &[String]) {
+        match lines {
+            [] => {}
+            [one] => self.notice(SqlState::SUCCESSFUL_COMPLETION, one),
+            many => {
+                let message = format!("drop cascades to {} other objects", many.len());
+                let error = SqlError::new(SqlState::SUCCESSFUL_COMPLETION, message).with_detail(many.join("\n"));
+                self.context.notices.lock().push(super::Notice { warning: false, error });
+            }
+        }
+    }
+
     fn describe(&self, target: Target) -> String {
         match target {
             Target::Schema(oid) => format!("schema {}", self.catalog.schema_name(oid).unwrap_or_default()),
@@ -298,6 +326,7 @@ impl Work<'_> {
                 };
                 format!("{kind} {}", self.shown_name(oid))
             }
+            Target::ForeignKey(table, key) => self.describe_foreign_key((table, key)),
             Target::Default(table, column) => {
                 let name = self.catalog.table(table).map_or("", |table| &table.columns[column].name);
                 format!("default value for column {name} of table {}", self.shown_name(table))
@@ -325,6 +354,7 @@ impl Work<'_> {
                     self.delete_comments(class::RELATION, index.oid)?;
                 }
                 let checks = table.checks.iter().map(|check| check.oid);
+                let checks = checks.chain(table.foreign_keys.iter().map(|key| key.oid));
                 let keys = table.indexes.iter().map(|index| index.constraint_oid);
                 let primary = table.primary_key.iter().map(|key| key.constraint_oid);
                 for constraint in checks.chain(keys).chain(primary) {
@@ -344,6 +374,7 @@ impl Work<'_> {
                 self.delete_comments(class::RELATION, oid)?;
                 self.delete(ObjectKind::Sequence, oid)
             }
+            Target::ForeignKey(table, key) => self.drop_foreign_key(table, key),
             Target::Default(oid, column) => {
                 let Some(table) = self.catalog.table(oid) else { return Ok(()) };
                 let mut table = Table::clone(table);

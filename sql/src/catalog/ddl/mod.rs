@@ -17,6 +17,7 @@ mod database;
 mod drop;
 mod evaluate;
 mod expression;
+mod foreign_key;
 mod index;
 mod options;
 mod privilege;
@@ -38,6 +39,7 @@ use sqlparser::ast::Statement;
 
 pub(super) use self::expression::{mentions_column, sequences_of};
 use self::syntax::Words;
+pub(crate) use self::truncate::mark_refill;
 use self::work::Work;
 use super::{CatalogChanges, CatalogManager, Oid};
 use crate::error::{Result, SqlError, SqlState};

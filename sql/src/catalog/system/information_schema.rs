@@ -74,7 +74,7 @@ system_views! { "information_schema"
     13325 enabled_roles = enabled_roles {
         role_name: NAME
     }
-    13339 referential_constraints = empty {
+    13339 referential_constraints = referential_constraints {
         constraint_catalog: NAME, constraint_schema: NAME, constraint_name: NAME, unique_constraint_catalog: NAME,
         unique_constraint_schema: NAME, unique_constraint_name: NAME, match_option: VARCHAR, update_rule: VARCHAR,
         delete_rule: VARCHAR
@@ -284,7 +284,8 @@ fn table_constraints(context: &SystemContext<'_>, rows: &mut Rows) -> Result<()>
         let checks = table.checks.iter().map(|check| (check.name.clone(), "CHECK"));
         let not_null = table.live_columns().filter(|(_, column)| column.not_null);
         let not_null = not_null.map(|(at, _)| (format!("{}_{}_{}_not_null", table.schema, table.oid, at + 1), "CHECK"));
-        for (name, kind) in keys.chain(checks).chain(not_null) {
+        let foreign = table.foreign_keys.iter().map(|key| (key.name.clone(), "FOREIGN KEY"));
+        for (name, kind) in keys.chain(foreign).chain(checks).chain(not_null) {
             row!(rows,
                 constraint_catalog: context.database_name(), constraint_schema: schema(context, table.schema),
                 constraint_name: name, table_catalog: context.database_name(),
@@ -307,6 +308,18 @@ fn key_column_usage(context: &SystemContext<'_>, rows: &mut Rows) -> Result<()> 
                     column_name: &table.columns[column.column].name, ordinal_position: at as i32 + 1);
             }
         }
+        for key in &table.foreign_keys {
+            let unique = context.catalog.index_by_oid(key.parent_index).map(|index| index.columns());
+            for (at, column) in key.columns.iter().enumerate() {
+                let place = unique.iter().flatten().position(|unique| unique.column == key.parent_columns[at]);
+                row!(rows,
+                    constraint_catalog: context.database_name(), constraint_schema: schema(context, table.schema),
+                    constraint_name: &key.name, table_catalog: context.database_name(),
+                    table_schema: schema(context, table.schema), table_name: &table.name,
+                    column_name: &table.columns[*column].name, ordinal_position: at as i32 + 1,
+                    position_in_unique_constraint: place.map(|place| place as i32 + 1));
+            }
+        }
     }
     Ok(())
 }
@@ -319,6 +332,10 @@ fn constraint_column_usage(context: &SystemContext<'_>, rows: &mut Rows) -> Resu
                 table_name: &table.name, column_name: column, constraint_catalog: context.database_name(),
                 constraint_schema: schema(context, table.schema), constraint_name: constraint);
         };
+        // Of a foreign key the columns that it refers to.
+        for (_, key) in context.catalog.references_to(table.oid) {
+            key.parent_columns.iter().for_each(|column| add(&key.name, &table.columns[*column].name));
+        }
         for index in indexes_of(table).filter(|index| index.constraint_oid().is_some()) {
             index.columns().iter().for_each(|column| add(index.name(), &table.columns[column.column].name));
         }
@@ -328,6 +345,23 @@ fn constraint_column_usage(context: &SystemContext<'_>, rows: &mut Rows) -> Resu
                     add(&check.name, &column.name);
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+fn referential_constraints(context: &SystemContext<'_>, rows: &mut Rows) -> Result<()> {
+    for table in visible_tables(context) {
+        for key in &table.foreign_keys {
+            let Some(index) = context.catalog.index_by_oid(key.parent_index) else { continue };
+            // A unique index without a constraint has no name in the standard's sense.
+            let unique = index.constraint_oid().map(|_| index.name());
+            row!(rows,
+                constraint_catalog: context.database_name(), constraint_schema: schema(context, table.schema),
+                constraint_name: &key.name, unique_constraint_catalog: unique.map(|_| context.database_name()),
+                unique_constraint_schema: unique.map(|_| schema(context, index.table.schema)),
+                unique_constraint_name: unique, match_option: if key.match_full { "FULL" } else { "NONE" },
+                update_rule: key.on_update.sql(), delete_rule: key.on_delete.sql());
         }
     }
     Ok(())

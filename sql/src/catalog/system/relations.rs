@@ -114,6 +114,7 @@ fn pg_class(context: &SystemContext<'_>, rows: &mut Rows) -> Result<()> {
             reltuples: statistics.map_or(-1.0, |found| found.rows as f32),
             relhasindex: table.primary_key.is_some() || !table.indexes.is_empty(), relpersistence: "p",
             relkind: "r", relnatts: table.columns.len() as i16, relchecks: table.checks.len() as i16,
+            relhastriggers: !table.foreign_keys.is_empty() || !catalog.references_to(table.oid).is_empty(),
             relispopulated: true, relreplident: "d", relacl: text_array_or_null(&acl),
             reloptions: text_array_or_null(&table.options));
         for index in indexes_of(table) {
@@ -307,6 +308,15 @@ fn pg_constraint(context: &SystemContext<'_>, rows: &mut Rows) -> Result<()> {
                 conrelid: table.oid, confupdtype: " ", confdeltype: " ", confmatchtype: " ", conislocal: true,
                 conkey: int2_array(columns), conbin: &check.expression);
         }
+        for key in &table.foreign_keys {
+            row!(rows,
+                oid: key.oid, conname: &key.name, connamespace: table.schema, contype: "f", convalidated: true,
+                conrelid: table.oid, conindid: key.parent_index, confrelid: key.parent,
+                confupdtype: key.on_update.letter(), confdeltype: key.on_delete.letter(),
+                confmatchtype: if key.match_full { "f" } else { "s" }, conislocal: true, connoinherit: true,
+                conkey: int2_array(key.columns.iter().map(|column| *column as i16 + 1)),
+                confkey: int2_array(key.parent_columns.iter().map(|column| *column as i16 + 1)));
+        }
     }
     Ok(())
 }
@@ -363,6 +373,16 @@ fn pg_depend(context: &SystemContext<'_>, rows: &mut Rows) -> Result<()> {
             };
             let kind = if index.constraint_oid().is_some() { "i" } else { "a" };
             add((class::RELATION, index.oid(), 0), referenced, kind);
+        }
+        for key in &table.foreign_keys {
+            let own = (class::CONSTRAINT, key.oid, 0);
+            for column in &key.columns {
+                add(own, (class::RELATION, table.oid, *column as i32 + 1), "a");
+            }
+            for column in &key.parent_columns {
+                add(own, (class::RELATION, key.parent, *column as i32 + 1), "n");
+            }
+            add(own, (class::RELATION, key.parent_index, 0), "n");
         }
         for (at, column) in table.live_columns() {
             let Some(default) = &column.default else { continue };

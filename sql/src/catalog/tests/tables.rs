@@ -48,7 +48,10 @@ fn errors_of_create_table() {
                 "create table u(a int null not null)",
                 "42601 conflicting NULL/NOT NULL declarations for column \"a\" of table \"u\"",
             ),
-            ("create table u(a int references t)", "0A000 FOREIGN KEY (REFERENCES) constraints is not supported"),
+            (
+                "create table u(a int references t (b))",
+                "42703 column \"b\" referenced in foreign key constraint does not exist",
+            ),
             ("create temp table u(a int)", "0A000 a temporary table is not supported"),
             (
                 "create table pg_catalog.u(a int)",

@@ -6,13 +6,14 @@ use super::update::{Changes, key_of, lock_target};
 use super::{Factory, Node, Operator};
 use crate::error::Result;
 use crate::executor::{Code, Context};
-use crate::table::TableAccess;
+use crate::table::{ForeignKeyAccess, TableAccess};
 use crate::types::Row;
 
 pub(crate) struct DeleteCode {
     pub(crate) access: Arc<TableAccess>,
     pub(crate) input: Node,
     pub(crate) recheck: Option<Code>,
+    pub(crate) referenced: Vec<Arc<ForeignKeyAccess>>,
     pub(crate) returning: Option<Vec<Code>>,
     pub(crate) main: bool,
 }
@@ -48,6 +49,7 @@ impl Delete {
             cx.poll()?;
             let key = key_of(&row[columns])?;
             if lock_target(&code.access, &key, &mut row, code.recheck.as_ref(), cx)? {
+                cx.take_away(&code.referenced, &row[..columns], None)?;
                 code.access.delete(cx.write_context(), &key, &row[..columns])?;
                 self.changes.add(code.returning.as_deref(), &row, cx)?;
             }

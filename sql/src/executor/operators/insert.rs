@@ -9,7 +9,7 @@ use super::{Factory, Node, Operator, eval_into, passes};
 use crate::error::{Result, SqlError, SqlState};
 use crate::executor::{Code, Context};
 use crate::store::{LockedRow, RowLockMode, WaitPolicy};
-use crate::table::{TableAccess, TableLoader, UniqueKey};
+use crate::table::{ForeignKeyAccess, TableAccess, TableLoader, UniqueKey};
 use crate::types::Row;
 
 pub(crate) struct InsertCode {
@@ -17,6 +17,8 @@ pub(crate) struct InsertCode {
     pub(crate) input: Node,
     pub(crate) values: Vec<Code>,
     pub(crate) checks: Vec<(String, Code)>,
+    pub(crate) references: Vec<Arc<ForeignKeyAccess>>,
+    pub(crate) referenced: Vec<Arc<ForeignKeyAccess>>,
     pub(crate) conflict: Option<ConflictAction>,
     pub(crate) returning: Option<Vec<Code>>,
     /// The source may give many rows: a table new to the transaction is loaded in bulk.
@@ -90,6 +92,7 @@ impl Insert {
                 Some(loader) => loader.push(cx.write_context(), &row)?,
                 None => _ = code.access.insert(cx.write_context(), &row)?,
             }
+            cx.refer(&code.references, None, &row)?;
             self.changes.add(code.returning.as_deref(), &row, cx)?;
         }
         loader.map_or(Ok(()), |loader| loader.finish(cx.write_context()).map_err(|failure| failure.error))
@@ -146,7 +149,9 @@ impl InsertCode {
         let mut new = old.clone();
         apply_assignments(&update.assignments, &both, cx, &mut new)?;
         check_row(self.access.table(), &new, &self.checks, cx)?;
+        cx.take_away(&self.referenced, &old, Some(&new))?;
         self.access.update(cx.write_context(), &row_key, &old, &new)?;
+        cx.refer(&self.references, Some(&old), &new)?;
         Ok(Some(new))
     }
 }

@@ -7,8 +7,8 @@ use super::{Factory, Node, Operator, passes};
 use crate::error::{Result, SqlError, SqlState};
 use crate::executor::{Code, Context};
 use crate::store::{LockedRow, RowLockMode, WaitPolicy};
-use crate::table::TableAccess;
-use crate::types::Row;
+use crate::table::{ForeignKeyAccess, TableAccess};
+use crate::types::{Datum, Row};
 
 pub(crate) struct LockTargetCode {
     pub(crate) access: Arc<TableAccess>,
@@ -17,6 +17,7 @@ pub(crate) struct LockTargetCode {
     pub(crate) mode: RowLockMode,
     /// Positions of the columns that are not dropped.
     pub(crate) columns: Vec<usize>,
+    pub(crate) referenced: Vec<Arc<ForeignKeyAccess>>,
 }
 
 pub(crate) struct LockRowsCode {
@@ -60,8 +61,27 @@ impl LockRowsCode {
                     changed = true;
                 }
             }
+            if !target.referenced.is_empty() && !self.lock_keys(target, row, cx)? {
+                return Ok(false);
+            }
         }
         if changed { passes(self.recheck.as_ref(), row, cx) } else { Ok(true) }
+    }
+
+    /// Keeps new references to a row away, as its deletion would.
+    fn lock_keys(&self, target: &LockTargetCode, row: &[Datum], cx: &Context) -> Result<bool> {
+        let mut whole = vec![Datum::Null; target.access.table().columns.len()];
+        for (column, value) in target.columns.iter().zip(&row[target.columns_at..]) {
+            whole[*column] = value.clone();
+        }
+        for constraint in &target.referenced {
+            let Some(key) = constraint.key_of_parent(&whole)? else { continue };
+            let locked = constraint.lock(cx.write_context(), &key, RowLockMode::Exclusive, self.wait);
+            if !locked.map_err(|error| self.name_relation(error, target))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     #[cold]

@@ -8,7 +8,7 @@ use crate::error::{Result, SqlError};
 use crate::executor::rows::{RowBuffer, RowPosition};
 use crate::executor::{Code, Context};
 use crate::store::{LockedRow, RowLockMode, WaitPolicy};
-use crate::table::{TableAccess, check_not_null, check_violation};
+use crate::table::{ForeignKeyAccess, TableAccess, check_not_null, check_violation};
 use crate::types::{Datum, Row};
 
 /// Rows changed so far, and what RETURNING gives for them. A data change runs to its end before its first
@@ -109,6 +109,8 @@ pub(crate) struct UpdateCode {
     pub(crate) recheck: Option<Code>,
     pub(crate) assignments: Vec<(usize, Code)>,
     pub(crate) checks: Vec<(String, Code)>,
+    pub(crate) references: Vec<Arc<ForeignKeyAccess>>,
+    pub(crate) referenced: Vec<Arc<ForeignKeyAccess>>,
     pub(crate) returning: Option<Vec<Code>>,
     pub(crate) main: bool,
 }
@@ -150,7 +152,9 @@ impl Update {
             new.extend_from_slice(&row[..columns]);
             apply_assignments(&code.assignments, &row, cx, &mut new)?;
             check_row(code.access.table(), &new, &code.checks, cx)?;
+            cx.take_away(&code.referenced, &row[..columns], Some(&new))?;
             code.access.update(cx.write_context(), &key, &row[..columns], &new)?;
+            cx.refer(&code.references, Some(&row[..columns]), &new)?;
             row[..columns].swap_with_slice(&mut new);
             self.changes.add(code.returning.as_deref(), &row, cx)?;
         }

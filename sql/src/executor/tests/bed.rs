@@ -385,6 +385,8 @@ pub(crate) fn insert(table: &Arc<Table>, input: Plan, returning: Option<Vec<Expr
         input,
         values,
         checks: Vec::new(),
+        references: Vec::new(),
+        referenced: Vec::new(),
         on_conflict: None,
         returning,
     };
@@ -404,6 +406,8 @@ pub(crate) fn update(
         recheck: filter,
         assignments,
         checks: Vec::new(),
+        references: Vec::new(),
+        referenced: Vec::new(),
         returning,
     };
     plan(Node::Update(Box::new(update)), width)
@@ -412,8 +416,6 @@ pub(crate) fn update(
 pub(crate) fn delete(table: &Arc<Table>, filter: Option<Expr>, returning: Option<Vec<Expr>>) -> Plan {
     let width = returning.as_ref().map_or(0, Vec::len);
     let input = target_scan(table, filter.clone());
-    plan(
-        Node::Delete(Box::new(crate::plan::Delete { table: Arc::clone(table), input, recheck: filter, returning })),
-        width,
-    )
+    let (table, referenced) = (Arc::clone(table), Vec::new());
+    plan(Node::Delete(Box::new(crate::plan::Delete { table, input, recheck: filter, referenced, returning })), width)
 }

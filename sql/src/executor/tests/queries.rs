@@ -362,7 +362,7 @@ fn instrumented_runs_count_rows_and_loops() {
     let transaction = bed.begin(crate::store::IsolationLevel::ReadCommitted);
     transaction.begin_statement().expect("statement");
     let context = bed.context(transaction, &[]);
-    let actuals = crate::executor::run_instrumented(Arc::clone(&prepared), context).expect("runs");
+    let (actuals, _) = crate::executor::run_instrumented(Arc::clone(&prepared), context).expect("runs");
     let Node::NestedLoopJoin { left, right, .. } = &prepared.plan().node else { panic!("a join") };
     let counts = |plan: &Plan| actuals.of(plan).map(|node| (node.rows, node.loops));
     assert_eq!(counts(prepared.plan()), Some((6, 1)));
