@@ -37,41 +37,50 @@ impl<'a> Places<'a> {
         Places { directory, log: log.address.to_string(), store }
     }
 
-    fn page_server(&self, listen: &str) -> Tier {
-        let data = self.directory.join("pageserver").display().to_string();
+    fn page_server(&self, id: &str, listen: &str) -> Tier {
+        let data = self.directory.join(id).display().to_string();
         let fixed = ["pageserver", "--listen", listen, "--admin-listen", "127.0.0.1:0", "--memory", "64MiB"];
-        let own = ["--log", &self.log, "--data-dir", &data];
+        let own = ["--id", id, "--log", &self.log, "--data-dir", &data];
         let store: Vec<_> = self.store.iter().map(String::as_str).collect();
         Tier::start(&[&fixed[..], &own[..], &store[..]].concat())
     }
 
-    fn compute(&self, pages: &str) -> Tier {
+    /// A compute with one page server, or with all that it finds.
+    fn compute(&self, pages: Option<&str>) -> Tier {
         let temporary = self.directory.join("tmp").display().to_string();
         let fixed = ["compute", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--memory", "64MiB"];
-        let own = ["--log", &self.log, "--pages", pages, "--temp-dir", &temporary];
-        Tier::start(&[&fixed[..], &own[..]].concat())
+        let own = ["--log", &self.log, "--temp-dir", &temporary];
+        let pages: Vec<_> = pages.into_iter().flat_map(|pages| ["--pages", pages]).collect();
+        Tier::start(&[&fixed[..], &own[..], &pages[..]].concat())
+    }
+
+    /// What `alluvium ctl` prints.
+    fn ctl(&self, arguments: &[&str]) -> String {
+        let mut command = std::process::Command::new(harness::binary());
+        command.args(["ctl", arguments[0], "--log", &self.log]).args(&arguments[1..]);
+        harness::tools::succeeded("alluvium ctl", command.output().expect("the program starts"))
     }
 }
 
 /// pgbench, a page server killed meanwhile and its directory deleted, the compute killed at the end: sums hold.
 async fn kill_a_page_server_under_load(places: &Places<'_>) {
-    let pages = places.page_server("127.0.0.1:0");
+    let pages = places.page_server("one", "127.0.0.1:0");
     let pages_address = pages.address("pages").to_string();
-    let compute = places.compute(&pages_address);
+    let compute = places.compute(Some(&pages_address));
     let address = compute.address("psql");
     pgbench::initialise(address, 1);
     let load = std::thread::spawn(move || pgbench::run(address, "simple", 4, 6));
     tokio::time::sleep(Duration::from_secs(2)).await;
     pages.kill();
-    std::fs::remove_dir_all(places.directory.join("pageserver")).expect("a cache may be deleted");
+    std::fs::remove_dir_all(places.directory.join("one")).expect("a cache may be deleted");
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let pages = places.page_server(&pages_address);
+    let pages = places.page_server("one", &pages_address);
     let report = load.join().expect("pgbench ends well");
     assert_eq!(report.failed, 0);
     pgbench::check_sums(address, report.processed);
     // A compute with nothing in memory reads everything from the page server.
     compute.kill();
-    let compute = places.compute(&pages_address);
+    let compute = places.compute(None);
     pgbench::check_sums(compute.address("psql"), report.processed);
     compute.stop();
     pages.stop();
@@ -117,5 +126,68 @@ async fn a_store_that_ignores_conditions_is_refused_by_name() {
     assert!(!ended.status.success(), "it must not serve");
     assert!(complaint.contains("s3://alluvium/database"), "{complaint}");
     assert!(complaint.contains("conditional PUT is not honoured"), "{complaint}");
+    log.store.shutdown();
+}
+
+/// Shards served by each server, as `ctl shard list` tells; none while a shard moves or is nobody's.
+fn shards_of(places: &Places<'_>, servers: &[&str]) -> Option<Vec<usize>> {
+    let listed = places.ctl(&["shard", "list"]);
+    let shards: Vec<_> = listed.lines().filter(|line| line.starts_with("branch ")).collect();
+    let of = |server: &str| shards.iter().filter(|line| line.ends_with(&format!(": {server}"))).count();
+    let found: Vec<_> = servers.iter().map(|server| of(server)).collect();
+    (found.iter().sum::<usize>() == shards.len()).then_some(found)
+}
+
+async fn wait_for_shards(places: &Places<'_>, servers: &[&str], shards: &[usize]) -> Duration {
+    let begun = std::time::Instant::now();
+    while shards_of(places, servers).is_none_or(|found| found != shards) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", places.ctl(&["shard", "list"]));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    begun.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_of_a_killed_page_server_are_served_by_two_others() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let log = TestLog::start(&directory.path().join("log")).await;
+    let places = Places::new(directory.path(), &log);
+    let servers = ["one", "two", "three"];
+    let mut running: Vec<_> = servers.iter().map(|id| places.page_server(id, "127.0.0.1:0")).collect();
+    let compute = places.compute(None);
+    let address = compute.address("psql");
+    pgbench::initialise(address, 1);
+    // Four shards on three servers, whoever came first.
+    let begun = std::time::Instant::now();
+    let loads = loop {
+        let mut loads = shards_of(&places, &servers).unwrap_or_default();
+        loads.sort_unstable();
+        if loads == [1, 1, 2] {
+            break loads;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", places.ctl(&["shard", "list"]));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(loads.iter().sum::<usize>(), 4);
+    let load = std::thread::spawn(move || pgbench::run(address, "prepared", 4, 10));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    running.remove(0).kill();
+    let away = wait_for_shards(&places, &["two", "three"], &[2, 2]).await;
+    eprintln!("the dead server's shards were served elsewhere after {away:?}");
+    // A shard is moved while it is in use, and moved back by those who share the load evenly.
+    let moved = places.ctl(&["shard", "list"]);
+    let shard = moved.lines().find(|line| line.ends_with(": two")).expect("two has some");
+    let shard = shard.split_whitespace().nth(3).expect("its number").trim_end_matches(':').to_owned();
+    places.ctl(&["shard", "move", &shard, "three"]);
+    let report = load.join().expect("pgbench ends well");
+    assert_eq!(report.failed, 0);
+    wait_for_shards(&places, &["two", "three"], &[2, 2]).await;
+    pgbench::check_sums(address, report.processed);
+    compute.kill();
+    let compute = places.compute(None);
+    pgbench::check_sums(compute.address("psql"), report.processed);
+    assert!(away < Duration::from_secs(6), "the dead server's shards were away for {away:?}");
+    compute.stop();
+    running.into_iter().for_each(Tier::stop);
     log.store.shutdown();
 }

@@ -1,11 +1,57 @@
 //! Reaching the other tiers over the network.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
+use logstore::client::MetadataClient;
 use logstore::grpc::RemoteLog;
+use pageserver::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
+use pageserver::cluster::directory::Directory;
+use pageserver::cluster::routes::RoutedPages;
+use pageserver::grpc::GrpcPageClient;
+use storage::BranchId;
+
+use crate::shell;
+
+/// A batch of pages that gets no answer for this long counts as unanswered. Longer than a page server waits for the log.
+const PAGES_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// A client of the log service at `--log`: one node or several; it finds the leader by itself.
 pub fn connect_log(addresses: &[String]) -> Result<Arc<RemoteLog>, String> {
     let log = RemoteLog::new(addresses.to_vec()).map_err(|error| format!("--log: {error}"))?;
     Ok(Arc::new(log))
+}
+
+/// A client of one page server.
+pub fn connect_page_server(address: &str) -> Result<GrpcPageClient, String> {
+    Ok(GrpcPageClient::new(shell::endpoint(address, "a page server")?.connect_lazy(), PAGES_TIMEOUT))
+}
+
+/// A client of all page servers that the directory in the log's metadata map names.
+pub fn find_pages(metadata: Arc<dyn MetadataClient>) -> RoutedPages {
+    RoutedPages::new(Directory::new(metadata), |address| match connect_page_server(address) {
+        Ok(client) => Arc::new(client),
+        Err(reason) => Arc::new(Unreachable(reason)),
+    })
+}
+
+/// A page server that gave an address which is none.
+struct Unreachable(String);
+
+impl Unreachable {
+    fn error(&self) -> PageError {
+        PageError::Unavailable { reason: self.0.clone() }
+    }
+}
+
+#[async_trait]
+impl PageClient for Unreachable {
+    async fn get_pages(&self, _: BranchId, requests: &[GetPage]) -> Vec<Result<PageImage, PageError>> {
+        vec![Err(self.error()); requests.len()]
+    }
+
+    async fn status(&self, _: BranchId) -> Result<PageServerStatus, PageError> {
+        Err(self.error())
+    }
 }

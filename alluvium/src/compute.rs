@@ -3,15 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use compute::{Compute, ComputeConfig};
 use pageserver::client::PageClient;
-use pageserver::grpc::GrpcPageClient;
 use sql::store::Store;
 
-use crate::cluster::connect_log;
+use crate::cluster::{connect_log, connect_page_server, find_pages};
 use crate::directory::DataDirectory;
 use crate::front::{Front, FrontArguments};
 use crate::status::Tiers;
@@ -31,9 +29,9 @@ pub struct ComputeArguments {
     #[arg(long, env = "ALLUVIUM_LOG_SERVICE", required = true, value_delimiter = ',')]
     log: Vec<String>,
 
-    /// The page server: host:port.
+    /// The one page server that serves all shards: host:port. Without this, page servers are found by themselves.
     #[arg(long, env = "ALLUVIUM_PAGES")]
-    pages: String,
+    pages: Option<String>,
 
     /// Where sorts go that do not fit into memory. Emptied at start; holds nothing that lasts.
     #[arg(long, env = "ALLUVIUM_TEMP_DIR", default_value = "alluvium-tmp")]
@@ -46,8 +44,6 @@ pub struct ComputeArguments {
 
 /// Less than this leaves no room for the pages that one transaction touches.
 const LEAST_MEMORY_BYTES: u64 = 64 << 20;
-/// A batch of pages that gets no answer for this long counts as unanswered. Longer than a page server waits for the log.
-const PAGES_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(arguments: ComputeArguments) -> Result<(), String> {
@@ -64,8 +60,10 @@ async fn serve(arguments: ComputeArguments) -> Result<(), String> {
     let (address, admin_address) = (shell::local_address(&listener)?, shell::local_address(&admin_listener)?);
     let directory = DataDirectory::open(&arguments.temp_dir)?;
     let log = connect_log(&arguments.log)?;
-    let channel = shell::endpoint(&arguments.pages, "--pages")?.connect_lazy();
-    let pages: Arc<dyn PageClient> = Arc::new(GrpcPageClient::new(channel, PAGES_TIMEOUT));
+    let pages: Arc<dyn PageClient> = match &arguments.pages {
+        Some(address) => Arc::new(connect_page_server(address)?),
+        None => Arc::new(find_pages(log.clone())),
+    };
     // Some of it is headroom for sessions.
     let memory = usize::try_from(arguments.memory / 4 * 3).map_err(|_| "--memory is too large".to_owned())?;
     let compute = Compute::start(ComputeConfig::new(shell::MAIN_BRANCH, memory), log.clone(), pages.clone())
@@ -73,7 +71,7 @@ async fn serve(arguments: ComputeArguments) -> Result<(), String> {
         .map_err(|error| format!("cannot start the compute: {error}"))?;
     let store: Arc<dyn Store> = compute.clone();
     let front = Front::start(&arguments.front, listener, store, directory.sub("spilled")?, arguments.memory / 4)?;
-    let tiers = Tiers { compute: Some(compute.clone()), log: Some(log), pages: Some(pages), own_pages: None };
+    let tiers = Tiers { compute: Some(compute.clone()), log: Some(log), pages: Some(pages), page_problems: None };
     admin::serve(admin_listener, metrics, tiers);
     println!();
     println!("  Alluvium compute {} is ready.", env!("CARGO_PKG_VERSION"));

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use logstore::grpc::Operator;
 
+use crate::ctl_pages::ShardArguments;
 use crate::log_options::{ClusterOptions, check_address};
 
 /// Settings of `alluvium ctl`.
@@ -16,6 +17,8 @@ pub struct CtlArguments {
 enum CtlCommand {
     /// The log service.
     Log(LogArguments),
+    /// Shards and the page servers that serve them.
+    Shard(ShardArguments),
 }
 
 #[derive(Args)]
@@ -58,6 +61,7 @@ pub fn run(arguments: CtlArguments) -> Result<(), String> {
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
     match arguments.command {
         CtlCommand::Log(arguments) => runtime.block_on(log(arguments)),
+        CtlCommand::Shard(arguments) => runtime.block_on(crate::ctl_pages::run(arguments)),
     }
 }
 

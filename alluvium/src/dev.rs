@@ -90,11 +90,12 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     let hash_memory = arguments.memory / 4;
     let front = Front::start(&arguments.front, listener, store, directory.sub("tmp")?, hash_memory)?;
     step("compute open for writes");
+    let own = pages.clone();
     let tiers = Tiers {
         compute: Some(compute.clone()),
         log: Some(log.client()),
         pages: Some(pages.client()),
-        own_pages: Some(pages.clone()),
+        page_problems: Some(Box::new(move || own.problems())),
     };
     admin::serve(admin_listener, metrics, tiers);
     banner(&arguments.data_dir, address, admin_address);

@@ -5,13 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use pageserver::cluster::agent::{Agent, Identity};
+use pageserver::cluster::directory::Directory;
+use pageserver::cluster::record::MAX_TEXT_BYTES;
 use pageserver::grpc::PageService;
-use pageserver::{PageServer, PageServerConfig};
+use pageserver::{PageHost, PageServerConfig};
+use storage::layout::{MAX_SHARDS, STRIPE_PAGES, ShardLayout};
+use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use uuid::Uuid;
 
 use crate::cluster::connect_log;
 use crate::directory::DataDirectory;
+use crate::log_options::check_address;
 use crate::status::Tiers;
 use crate::store::StoreArguments;
 use crate::{admin, shell, size};
@@ -22,6 +29,19 @@ pub struct PageServerArguments {
     /// Address for computes.
     #[arg(long, env = "ALLUVIUM_PAGESERVER_LISTEN", default_value = "127.0.0.1:6500")]
     listen: SocketAddr,
+
+    /// Address that computes are told, host:port. Without this, the one it listens on.
+    #[arg(long, env = "ALLUVIUM_PAGESERVER_ADVERTISE", value_parser = check_address)]
+    advertise: Option<String>,
+
+    /// Name of this server among the page servers; it may be started again under it. Without this, its address.
+    #[arg(long, env = "ALLUVIUM_PAGESERVER_ID")]
+    id: Option<String>,
+
+    /// Into how many shards a new database is cut: they are spread over all page servers. Cannot be changed later.
+    #[arg(long, env = "ALLUVIUM_SHARDS", default_value_t = 4,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SHARDS)))]
+    shards: u32,
 
     /// Address for /metrics and /healthz. Keep it on loopback: it has no authentication.
     #[arg(long, env = "ALLUVIUM_PAGESERVER_ADMIN_LISTEN", default_value = "127.0.0.1:8433")]
@@ -70,14 +90,29 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
         // The rest is for what is on its way: requests, answers, uploads and rewrites.
         ..PageServerConfig::new(shell::MAIN_BRANCH, arguments.memory / 4 * 3)
     };
-    let pages = PageServer::start(config, store, log.clone())
-        .await
-        .map_err(|error| format!("cannot start the page server: {error}"))?;
-    let pages = Arc::new(pages);
+    let layout = ShardLayout::new(arguments.shards, STRIPE_PAGES).expect("the option's limits are the layout's");
+    let address = arguments.advertise.unwrap_or_else(|| address.to_string());
+    #[expect(clippy::disallowed_methods, reason = "names this process among those that had its name before")]
+    let incarnation = Uuid::new_v4();
+    let identity =
+        Identity { id: arguments.id.unwrap_or_else(|| address.clone()), address: address.clone(), incarnation };
+    if identity.id.is_empty() || identity.id.len() > MAX_TEXT_BYTES || address.len() > MAX_TEXT_BYTES {
+        return Err(format!("--id and --advertise have 1 to {MAX_TEXT_BYTES} bytes"));
+    }
+    let pages = Arc::new(PageHost::new(config, store, log.clone()));
+    let agent = Agent::new(identity, Directory::new(log.clone()), pages.clone(), log.clone());
 
-    let service = Server::builder().add_service(PageService::new(pages.client()));
+    let service = Server::builder().add_service(PageService::new(pages.clone()));
     let mut serving = tokio::spawn(service.serve_with_incoming(TcpListenerStream::new(listener)));
-    let tiers = Tiers { compute: None, log: Some(log), pages: Some(pages.client()), own_pages: Some(pages.clone()) };
+    let (stop, stopped) = watch::channel(false);
+    let mut taking_part = tokio::spawn(agent.run(layout, stopped));
+    let own = pages.clone();
+    let tiers = Tiers {
+        compute: None,
+        log: Some(log),
+        pages: Some(pages.clone()),
+        page_problems: Some(Box::new(move || own.problems())),
+    };
     admin::serve(admin_listener, metrics, tiers);
     println!();
     println!("  Alluvium page server {} is ready.", env!("CARGO_PKG_VERSION"));
@@ -89,8 +124,16 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
     tokio::select! {
         signal = shell::signal() => tracing::info!("{}: stopping", signal?),
         ended = &mut serving => return Err(format!("the page service has ended: {ended:?}")),
+        ended = &mut taking_part => return match ended {
+            Ok(Err(error)) => Err(error.to_string()),
+            ended => Err(format!("this server no longer takes part in the cluster: {ended:?}")),
+        },
     }
-    pages.shutdown().await;
+    stop.send_replace(true);
+    match taking_part.await {
+        Ok(outcome) => outcome.map_err(|error| error.to_string())?,
+        Err(error) => return Err(format!("signing off failed: {error}")),
+    }
     // Computes keep their streams open as long as they live: these are cut off.
     serving.abort();
     tracing::info!("stopped");

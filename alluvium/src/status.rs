@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use compute::Compute;
 use control::status::{ClusterStatus, ComputeStatus, LogStatus, PageServerStatus, StatusSource};
 use logstore::client::LogClient;
-use pageserver::PageServer;
 use pageserver::client::PageClient;
 use storage::Lsn;
 use tokio::time::timeout;
@@ -25,8 +24,8 @@ pub struct Tiers {
     pub compute: Option<Arc<Compute>>,
     pub log: Option<Arc<dyn LogClient>>,
     pub pages: Option<Arc<dyn PageClient>>,
-    /// The page server that runs in this process: only it knows whether it has lost its shard.
-    pub own_pages: Option<Arc<PageServer>>,
+    /// What is wrong with the page server that runs in this process, by its own account.
+    pub page_problems: Option<Box<dyn Fn() -> Vec<String> + Send + Sync>>,
 }
 
 #[async_trait]
@@ -44,9 +43,7 @@ impl StatusSource for Tiers {
         if let Some(reason) = self.compute.as_ref().and_then(|compute| compute.failure()) {
             problems.push(format!("the compute does not write any more: {reason}"));
         }
-        if self.own_pages.as_ref().is_some_and(|pages| pages.is_lost()) {
-            problems.push("another page server has taken the shard over".to_owned());
-        }
+        problems.extend(self.page_problems.iter().flat_map(|told| told()));
         let log_end = log.map(|log| log.durable_lsn).or(positions.map(|(_, _, durable)| durable));
         let page_server = pages.map(|pages| PageServerStatus {
             ingested_lsn: pages.ingested_lsn.to_string(),

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use storage::manifest::TimeMark;
 use storage::{Lsn, PageNo};
 
 /// Bookkeeping that a record is charged with besides its bytes.
 const RECORD_OVERHEAD_BYTES: usize = 64;
+/// Commit times are noted at least so far apart.
+const MARK_DISTANCE_US: u64 = 500_000;
 
 /// One page's record: the end of its batch, and its bytes.
 pub type BufferedRecord = (Lsn, Bytes);
@@ -17,6 +20,7 @@ struct Contents {
     pages: HashMap<PageNo, Vec<BufferedRecord>>,
     bytes: usize,
     end_lsn: Lsn,
+    marks: Vec<TimeMark>,
 }
 
 /// All records with `start < LSN ≤ end`. Filled by one ingester while many read; once frozen it no longer changes.
@@ -48,14 +52,30 @@ impl RecordBuffer {
     }
 
     /// Takes a whole batch that ends at `end_lsn`.
-    pub fn insert(&self, end_lsn: Lsn, records: impl IntoIterator<Item = (PageNo, Bytes)>) {
+    pub fn insert(&self, mark: TimeMark, records: impl IntoIterator<Item = (PageNo, Bytes)>) {
+        let end_lsn = mark.lsn;
         let mut contents = self.contents.write();
         assert!(end_lsn > contents.end_lsn, "batch ending at {end_lsn} after {}", contents.end_lsn);
+        let last = contents.marks.last().map_or(0, |last| last.commit_time_us);
+        if mark.commit_time_us >= last.saturating_add(MARK_DISTANCE_US) {
+            contents.marks.push(mark);
+        }
         for (page, bytes) in records {
             contents.bytes += bytes.len() + RECORD_OVERHEAD_BYTES;
             contents.pages.entry(page).or_default().push((end_lsn, bytes));
         }
         contents.end_lsn = end_lsn;
+    }
+
+    /// Nothing more lies at or below `end_lsn`.
+    pub fn advance(&self, end_lsn: Lsn) {
+        let mut contents = self.contents.write();
+        contents.end_lsn = contents.end_lsn.max(end_lsn);
+    }
+
+    /// When points of the log were committed, oldest first.
+    pub fn marks(&self) -> Vec<TimeMark> {
+        self.contents.read().marks.clone()
     }
 
     /// A page's records with `above < LSN ≤ up_to`, oldest first.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use storage::{BranchId, Lsn, PageNo};
+use storage::{BranchId, Lsn, PageNo, ShardId};
 
 /// Asks for a page as of an LSN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub enum PageError {
     /// XX001. Stored bytes fail their checksum or cannot be replayed.
     #[error("page {page} is damaged: {reason}")]
     Damaged { page: PageNo, reason: String },
+    /// Look up who serves the shard, and ask there.
+    #[error("shard {shard} of branch {branch} is not served here")]
+    NotServed { branch: BranchId, shard: ShardId },
     /// Retry, here or elsewhere.
     #[error("page server unavailable: {reason}")]
     Unavailable { reason: String },
@@ -56,6 +59,19 @@ pub struct PageServerStatus {
     pub horizon_lsn: Lsn,
     /// Layers in the manifest.
     pub layers: u64,
+}
+
+impl PageServerStatus {
+    /// Of this one's shards and another's together.
+    #[must_use]
+    pub fn beside(self, other: PageServerStatus) -> PageServerStatus {
+        PageServerStatus {
+            ingested_lsn: self.ingested_lsn.min(other.ingested_lsn),
+            durable_lsn: self.durable_lsn.min(other.durable_lsn),
+            horizon_lsn: self.horizon_lsn.max(other.horizon_lsn),
+            layers: self.layers + other.layers,
+        }
+    }
 }
 
 /// Page servers of a branch.

@@ -3,16 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use storage::layout::ShardLayout;
 use storage::{BranchId, ShardId};
 
 use crate::compaction::CompactionSettings;
+use crate::lineage::Lineage;
 
 /// Settings of one page server serving one shard.
 #[derive(Clone, Debug)]
 pub struct PageServerConfig {
     /// The branch whose log is replayed.
     pub branch: BranchId,
-    /// The shard; a branch has one so far.
+    /// The branch and those it comes from.
+    pub lineage: Lineage,
+    /// How the branch's pages are distributed.
+    pub layout: ShardLayout,
+    /// Which of them are served.
     pub shard: ShardId,
     /// Directory for the local cache of layers. May be deleted between runs. `None`: no cache on disk, as when the
     /// object store is a local directory itself.
@@ -46,6 +52,8 @@ impl PageServerConfig {
         let buffer = usize::try_from(share(8)).unwrap_or(usize::MAX).clamp(1 << 20, 32 << 20);
         PageServerConfig {
             branch,
+            lineage: Lineage::root(branch),
+            layout: ShardLayout::SINGLE,
             shard: ShardId(0),
             cache_dir: None,
             cache_disk_bytes: 4 << 30,

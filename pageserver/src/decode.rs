@@ -10,6 +10,8 @@ use storage::{Lsn, PageNo};
 pub struct PageBatch {
     /// LSN of every page it touches.
     pub end_lsn: Lsn,
+    /// Wall clock at its commit, in microseconds since 1970 UTC.
+    pub commit_time_us: u64,
     /// In log order. All share one allocation, so that none keeps the log's chunks alive.
     pub records: Vec<(PageNo, Bytes)>,
 }
@@ -31,22 +33,23 @@ impl LogDecoder {
         self.batches.feed(chunk.start_lsn, chunk.epoch, chunk.bytes)
     }
 
-    /// The next whole batch.
-    pub fn next_batch(&mut self) -> Option<Result<PageBatch, BatchError>> {
+    /// The next whole batch, of whose records only those of the pages to `keep` are given.
+    pub fn next_batch(&mut self, keep: impl Fn(PageNo) -> bool) -> Option<Result<PageBatch, BatchError>> {
         let batch = self.batches.next_batch()?;
-        let mut arena = Vec::with_capacity(usize::try_from(batch.end_lsn.since(batch.start_lsn)).unwrap_or(0));
-        let mut spans = Vec::with_capacity(usize::try_from(batch.record_count).unwrap_or(0).min(1 << 16));
+        let (mut arena, mut spans) = (Vec::new(), Vec::new());
         let mut records = batch.records();
         while let Some(next) = records.next_with_bytes() {
             let Ok((record, bytes)) = next else {
                 let reason = "a record does not decode";
                 return Some(Err(BatchError::Damaged { at: batch.start_lsn, reason }));
             };
-            spans.push((record.page, arena.len()..arena.len() + bytes.len()));
-            arena.extend_from_slice(bytes);
+            if keep(record.page) {
+                spans.push((record.page, arena.len()..arena.len() + bytes.len()));
+                arena.extend_from_slice(bytes);
+            }
         }
         let arena = Bytes::from(arena);
         let records = spans.into_iter().map(|(page, span)| (page, arena.slice(span))).collect();
-        Some(Ok(PageBatch { end_lsn: batch.end_lsn, records }))
+        Some(Ok(PageBatch { end_lsn: batch.end_lsn, commit_time_us: batch.commit_time_us, records }))
     }
 }

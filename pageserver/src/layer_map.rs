@@ -33,7 +33,7 @@ impl LayerMap {
     pub fn new(manifest: &Manifest) -> LayerMap {
         let of_kind = |kind| {
             let mut layers: Vec<_> = manifest.layers.iter().filter(|l| l.kind == kind).cloned().map(Arc::new).collect();
-            layers.sort_by_key(|layer| std::cmp::Reverse((layer.end_lsn, layer.start_lsn)));
+            layers.sort_by_key(|layer| std::cmp::Reverse((layer.visible_lsn, layer.start_lsn)));
             layers
         };
         LayerMap {
@@ -69,7 +69,7 @@ impl LayerMap {
         let mut deltas: Vec<_> = self
             .deltas
             .iter()
-            .take_while(|layer| above.is_none_or(|above| layer.end_lsn > above))
+            .take_while(|layer| above.is_none_or(|above| layer.visible_lsn > above))
             .filter(|layer| layer.start_lsn < at && layer.covers(page))
             .cloned()
             .collect();

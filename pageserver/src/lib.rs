@@ -14,10 +14,14 @@
 // Tests may read clocks, sleep and draw at random.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+pub mod caches;
 pub mod client;
+pub mod cluster;
 pub mod compaction;
 pub mod config;
 pub mod grpc;
+pub mod host;
+pub mod lineage;
 pub mod metrics;
 pub mod owner;
 pub mod replay;
@@ -36,4 +40,5 @@ mod view;
 mod tests;
 
 pub use config::PageServerConfig;
+pub use host::PageHost;
 pub use server::{PageServer, StartError};

@@ -16,6 +16,8 @@ pub const PAGE_CACHE_MISSES: &str = "alluvium_pageserver_page_cache_misses_total
 pub const BUFFER_BYTES: &str = "alluvium_pageserver_buffer_bytes";
 /// Layers in the manifest.
 pub const LAYERS: &str = "alluvium_pageserver_layers";
+/// Shards being served.
+pub const SHARDS: &str = "alluvium_pageserver_shards";
 /// Bytes written to layers, by the work that wrote them.
 pub const WRITTEN_BYTES: &str = "alluvium_pageserver_written_bytes_total";
 /// Background work that failed and is repeated, by kind.

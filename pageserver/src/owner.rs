@@ -2,11 +2,15 @@
 
 use std::future::Future;
 
+use storage::layer::shard_prefix;
+use storage::layout::ShardLayout;
 use storage::manifest::{Manifest, ManifestError, manifest_key};
 use storage::object::{ObjectError, ObjectStore, SwapError, Versioned};
-use storage::{BranchId, ShardId};
+use storage::{BranchId, Lsn, ShardId};
 use tokio::sync::Mutex;
 use uuid::Uuid;
+
+use crate::lineage::Lineage;
 
 /// Why a manifest was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +27,12 @@ pub enum OwnerError {
     /// The manifest belongs to another shard.
     #[error("the manifest found belongs to shard {shard} of branch {branch}")]
     Misplaced { branch: BranchId, shard: ShardId },
+    /// The branch point lies before what its parent keeps.
+    #[error("the branch begins at {branch_lsn}, but history before {horizon} is no longer kept")]
+    BelowHorizon { branch_lsn: Lsn, horizon: Lsn },
+    /// Pages would be looked for where they are not: tell the operator.
+    #[error("the shard has {found:?}, {expected:?} was expected")]
+    Layout { found: ShardLayout, expected: ShardLayout },
     /// The object store failed while the shard was being taken over. Retry.
     #[error(transparent)]
     Object(#[from] ObjectError),
@@ -37,22 +47,26 @@ pub struct ManifestOwner {
 }
 
 impl ManifestOwner {
-    /// Takes a shard over from whoever had it.
+    /// Takes a shard over from whoever had it; `layout` is what the branch is known to have.
     pub async fn attach(
         store: &ObjectStore,
-        prefix: &str,
-        (branch, shard): (BranchId, ShardId),
+        lineage: &Lineage,
+        (shard, layout): (ShardId, ShardLayout),
         writer: Uuid,
     ) -> Result<ManifestOwner, OwnerError> {
-        let key = manifest_key(prefix);
+        let branch = lineage.branch();
+        let key = manifest_key(&shard_prefix(branch, shard));
         loop {
             let found = store.read_versioned(&key).await?;
             let manifest = match &found {
                 Some(found) => Manifest::decode(&found.bytes)?,
-                None => Manifest::empty(branch, shard),
+                None => lineage.initial_manifest(store, shard, layout).await?,
             };
             if (manifest.branch, manifest.shard) != (branch, shard) {
                 return Err(OwnerError::Misplaced { branch: manifest.branch, shard: manifest.shard });
+            }
+            if manifest.layout != layout {
+                return Err(OwnerError::Layout { found: manifest.layout, expected: layout });
             }
             // A trial of ours whose answer was lost may have taken effect: taking over from oneself is harmless.
             let ours = manifest.taken_over(writer);
@@ -98,7 +112,7 @@ impl ManifestOwner {
                 }
                 Err(SwapError::Conflict { current: found, .. }) => {
                     let found = found.map(|found| Manifest::decode(&found.bytes)).transpose()?;
-                    let found = found.unwrap_or_else(|| Manifest::empty(next.branch, next.shard));
+                    let found = found.unwrap_or_else(|| Manifest::empty(next.branch, next.shard, next.layout));
                     return Err(OwnerError::Lost { generation: found.generation, writer: found.writer });
                 }
                 // Giving up leaves `current` behind what may be stored. That happens only when the server stops; the next

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use moka::sync::Cache;
-use storage::{Lsn, PageNo};
+use storage::{BranchId, Lsn, PageNo};
 
 /// A page's state: right for every LSN in `[page_lsn, known_until]`, and a base for later ones.
 #[derive(Clone, Debug)]
@@ -15,10 +15,10 @@ pub struct CachedPage {
     pub known_until: Lsn,
 }
 
-/// The newest state made of each page, below a limit of bytes.
+/// The newest state made of each page of each branch, below a limit of bytes.
 #[derive(Clone, Debug)]
 pub struct PageCache {
-    pages: Cache<PageNo, CachedPage>,
+    pages: Cache<(BranchId, PageNo), CachedPage>,
 }
 
 /// Bookkeeping that a page is charged with.
@@ -32,14 +32,15 @@ impl PageCache {
     }
 
     /// A state not newer than `at`.
-    pub fn get(&self, page: PageNo, at: Lsn) -> Option<CachedPage> {
-        self.pages.get(&page).filter(|cached| cached.page_lsn <= at)
+    pub fn get(&self, branch: BranchId, page: PageNo, at: Lsn) -> Option<CachedPage> {
+        self.pages.get(&(branch, page)).filter(|cached| cached.page_lsn <= at)
     }
 
     /// Keeps a state, unless a newer one is there: old versions are asked for once.
-    pub fn keep(&self, page: PageNo, made: CachedPage) {
-        if self.pages.get(&page).is_none_or(|cached| cached.known_until < made.known_until) {
-            self.pages.insert(page, made);
+    pub fn keep(&self, branch: BranchId, page: PageNo, made: CachedPage) {
+        let key = (branch, page);
+        if self.pages.get(&key).is_none_or(|cached| cached.known_until < made.known_until) {
+            self.pages.insert(key, made);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use storage::layer::{LayerDescriptor, LayerEntry, LayerError};
 use storage::object::ObjectError;
-use storage::{Lsn, PageNo};
+use storage::{BranchId, Lsn, PageNo};
 
 use crate::client::{GetPage, PageError, PageImage};
 use crate::metrics as names;
@@ -30,6 +30,10 @@ impl Shard {
     /// [`Shard::get_page`] for the server's own purposes, which are not to show in the metrics of requests.
     pub async fn get_page_untimed(&self, request: GetPage) -> Result<PageImage, PageError> {
         let GetPage { page, at, not_modified_since } = request;
+        if !self.holds(page) {
+            let (branch, shard) = (self.config.branch, self.config.layout.shard_of(page));
+            return Err(PageError::NotServed { branch, shard });
+        }
         self.wait_for(page, at, not_modified_since.min(at)).await?;
         let mut trial = 1;
         loop {
@@ -59,7 +63,14 @@ impl Shard {
             () = self.stopped() => {}
         }
         let reached = self.ingested();
-        if reached >= needed { Ok(()) } else { Err(PageError::Behind { page, at, reached }) }
+        if reached >= needed {
+            return Ok(());
+        }
+        if self.is_stranded() {
+            let reason = format!("the log from {reached} on has been trimmed, and no layer holds it");
+            return Err(PageError::Damaged { page, reason });
+        }
+        Err(PageError::Behind { page, at, reached })
     }
 
     /// The outer error concerns the layers of this view, the inner one is the answer. `known_until` is what the page
@@ -71,7 +82,7 @@ impl Shard {
         at: Lsn,
         known_until: Lsn,
     ) -> Result<Result<PageImage, PageError>, LayerError> {
-        let cached = self.pages.get(page, at);
+        let cached = self.pages.get(self.config.branch, page, at);
         if let Some(cached) = cached.as_ref().filter(|cached| at <= cached.known_until) {
             metrics::counter!(names::PAGE_CACHE_HITS).increment(1);
             return Ok(Ok(PageImage { bytes: cached.bytes.clone(), page_lsn: cached.page_lsn }));
@@ -79,7 +90,8 @@ impl Shard {
         metrics::counter!(names::PAGE_CACHE_MISSES).increment(1);
         let known = cached.as_ref().map(|cached| cached.known_until);
         let mut records = view.buffered(page, known, at);
-        let mut base: Option<Bytes> = cached.as_ref().map(|cached| cached.bytes.clone());
+        let own = self.config.branch;
+        let mut base: Option<(BranchId, Bytes)> = cached.as_ref().map(|cached| (own, cached.bytes.clone()));
         let mut layers_read = 0;
         let mut from_known = false;
         if drop_before_initializing(&mut records) {
@@ -95,7 +107,7 @@ impl Shard {
             let (image, deltas) =
                 futures::try_join!(self.image(plan.image.as_deref(), page), futures::future::try_join_all(deltas))?;
             if !plan.from_known {
-                base = image.map(|entry| entry.bytes);
+                base = plan.image.as_ref().zip(image).map(|(layer, entry)| (layer.branch, entry.bytes));
             }
             let from = if plan.from_known { known } else { plan.image.as_ref().map(|layer| layer.end_lsn) };
             let mut all: Vec<_> = deltas
@@ -116,13 +128,13 @@ impl Shard {
             Some(cached) if records.is_empty() && from_known => Ok(Some((cached.bytes.clone(), cached.page_lsn))),
             _ => {
                 let records = records.iter().map(|(lsn, bytes)| (*lsn, &bytes[..]));
-                replay(self.config.branch, page, base.as_deref(), records)
+                replay(own, page, base.as_ref().map(|(sealed_by, bytes)| (*sealed_by, &bytes[..])), records)
             }
         };
         Ok(match made {
             Ok(Some((bytes, page_lsn))) => {
                 let known_until = known_until.max(page_lsn);
-                self.pages.keep(page, CachedPage { bytes: bytes.clone(), page_lsn, known_until });
+                self.pages.keep(self.config.branch, page, CachedPage { bytes: bytes.clone(), page_lsn, known_until });
                 Ok(PageImage { bytes, page_lsn })
             }
             Ok(None) => Err(PageError::NotFound { page, at }),

@@ -44,10 +44,10 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Begins with a sealed page, or with none.
-    pub fn new(branch: BranchId, page_no: PageNo, base: Option<&[u8]>) -> Result<Replay, ReplayError> {
+    /// Begins with a page sealed by a branch (this one or an ancestor), or with none.
+    pub fn new(branch: BranchId, page_no: PageNo, base: Option<(BranchId, &[u8])>) -> Result<Replay, ReplayError> {
         let page = match base {
-            Some(bytes) => Page::open(bytes, branch, page_no)
+            Some((sealed_by, bytes)) => Page::open(bytes, sealed_by, page_no)
                 .map_err(|damage| ReplayError { page: page_no, reason: damage.to_string() })?,
             None => Page::unused(),
         };
@@ -76,7 +76,7 @@ impl Replay {
 pub fn replay<'a>(
     branch: BranchId,
     page_no: PageNo,
-    base: Option<&[u8]>,
+    base: Option<(BranchId, &[u8])>,
     records: impl ExactSizeIterator<Item = (Lsn, &'a [u8])>,
 ) -> Result<Option<(Bytes, Lsn)>, ReplayError> {
     if base.is_none() && records.len() == 0 {

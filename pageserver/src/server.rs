@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use logstore::client::LogClient;
 use parking_lot::Mutex;
-use storage::BranchId;
 use storage::manifest::Manifest;
 use storage::object::ObjectStore;
+use storage::{BranchId, Lsn};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::caches::Caches;
 use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
 use crate::config::PageServerConfig;
 use crate::owner::OwnerError;
@@ -39,16 +40,27 @@ pub struct PageServer {
 }
 
 impl PageServer {
-    /// Takes the shard over and begins to read the log where its layers end.
+    /// [`PageServer::start_beside`] no others.
     pub async fn start(
         config: PageServerConfig,
+        store: ObjectStore,
+        log: Arc<dyn LogClient>,
+    ) -> Result<PageServer, StartError> {
+        let caches = Caches::new(&config);
+        PageServer::start_beside(config, &caches, store, log).await
+    }
+
+    /// Takes the shard over and begins to read the log where its layers end. Shares caches with others of the process.
+    pub async fn start_beside(
+        config: PageServerConfig,
+        caches: &Caches,
         store: ObjectStore,
         log: Arc<dyn LogClient>,
     ) -> Result<PageServer, StartError> {
         let branch = config.branch;
         #[expect(clippy::disallowed_methods, reason = "the shell names the owner; Shard takes the name as an argument")]
         let writer = Uuid::new_v4();
-        let shard = Shard::attach(config, store, writer).await;
+        let shard = Shard::attach(config, caches, store, writer).await;
         let shard = Arc::new(shard.map_err(|source| StartError { branch, source })?);
         // Before anything else: the log must not be trimmed beyond what this server still needs.
         tasks::report(&shard, log.as_ref(), shard.ingested()).await;
@@ -81,6 +93,32 @@ impl PageServer {
     /// Whether another page server has taken the shard over. This one then writes nothing any more.
     pub fn is_lost(&self) -> bool {
         self.shard.is_lost()
+    }
+
+    /// Log taken into memory.
+    pub fn ingested(&self) -> Lsn {
+        self.shard.ingested()
+    }
+
+    /// What it serves, and how.
+    pub fn config(&self) -> &PageServerConfig {
+        &self.shard.config
+    }
+
+    /// Whether the log no longer has what comes after the layers: nothing newer can be answered, ever.
+    pub fn is_stranded(&self) -> bool {
+        self.shard.is_stranded()
+    }
+
+    /// What is wrong, for people.
+    pub fn problems(&self) -> Vec<String> {
+        let config = self.config();
+        let shard = format!("shard {} of branch {}", config.shard, config.branch);
+        match (self.is_lost(), self.is_stranded()) {
+            (true, _) => vec![format!("another page server has taken {shard} over")],
+            (_, true) => vec![format!("{shard}: the log from {} on has been trimmed", self.ingested())],
+            _ => Vec::new(),
+        }
     }
 
     /// The manifest as last written.

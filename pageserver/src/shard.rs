@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use storage::Lsn;
-use storage::layer::{DiskCache, LayerCache, LayerDescriptor, LayerName, LayerReader, shard_prefix};
-use storage::manifest::Manifest;
+use storage::layer::{LayerDescriptor, LayerName, LayerReader, shard_prefix};
+use storage::manifest::{Manifest, TimeMark};
 use storage::object::ObjectStore;
+use storage::{Lsn, PageNo};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use crate::caches::Caches;
 use crate::compaction::JobContext;
 use crate::config::PageServerConfig;
 use crate::decode::PageBatch;
@@ -27,6 +28,11 @@ pub(crate) struct Shard {
     pub reader: LayerReader,
     pub pages: PageCache,
     prefix: String,
+    labels: Vec<metrics::Label>,
+    /// The log knows this shard and its siblings as consumers, and the ancestors' logs have been let go.
+    pub registered: AtomicBool,
+    /// The log no longer has what comes after the layers.
+    stranded: AtomicBool,
     owner: ManifestOwner,
     /// Held only to take or replace the `Arc`.
     view: RwLock<Arc<View>>,
@@ -47,27 +53,31 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// Takes the shard over and reads what it consists of.
-    pub async fn attach(config: PageServerConfig, store: ObjectStore, writer: Uuid) -> Result<Shard, OwnerError> {
-        let prefix = shard_prefix(config.branch, config.shard);
-        let owner = ManifestOwner::attach(&store, &prefix, (config.branch, config.shard), writer).await?;
+    pub async fn attach(
+        config: PageServerConfig,
+        caches: &Caches,
+        store: ObjectStore,
+        writer: Uuid,
+    ) -> Result<Shard, OwnerError> {
+        let owner = ManifestOwner::attach(&store, &config.lineage, (config.shard, config.layout), writer).await?;
         let manifest = owner.manifest().await;
-        // Indexes are small beside the blocks they lead to; without them every read costs one more request.
-        let cache = LayerCache::new(config.block_cache_bytes, (config.block_cache_bytes / 8).max(1 << 20));
-        let mut reader = LayerReader::new(store.clone(), cache, config.branch, config.shard);
-        if let Some(directory) = &config.cache_dir {
-            match DiskCache::open(directory, config.cache_disk_bytes) {
-                Ok(disk) => reader = reader.with_disk_cache(disk),
-                Err(error) => {
-                    tracing::warn!(directory = %directory.display(), %error, "no cache of layers on disk");
-                }
-            }
+        let mut reader = LayerReader::new(store.clone(), caches.layers.clone(), config.shard);
+        if let Some(disk) = &caches.disk {
+            reader = reader.with_disk_cache(disk.clone());
         }
+        let labels = vec![
+            metrics::Label::new("branch", config.branch.to_string()),
+            metrics::Label::new("shard", config.shard.to_string()),
+        ];
         Ok(Shard {
-            pages: PageCache::new(config.page_cache_bytes),
+            pages: caches.pages.clone(),
+            prefix: shard_prefix(config.branch, config.shard),
             config,
             store,
             reader,
-            prefix,
+            labels,
+            registered: AtomicBool::new(false),
+            stranded: AtomicBool::new(false),
             owner,
             view: RwLock::new(Arc::new(View::new(&manifest))),
             ingested: watch::Sender::new(manifest.durable_lsn),
@@ -91,9 +101,39 @@ impl Shard {
         // Held meanwhile: a buffer frozen between its being looked up and being filled could be written as a layer
         // without the batch.
         let view = self.view.read();
-        view.open().insert(batch.end_lsn, batch.records);
+        let mark = TimeMark { lsn: batch.end_lsn, commit_time_us: batch.commit_time_us };
+        view.open().insert(mark, batch.records);
         self.ingested.send_replace(batch.end_lsn);
         view.open().bytes()
+    }
+
+    /// Nothing more comes at or below `lsn`.
+    pub fn advance(&self, lsn: Lsn) {
+        let view = self.view.read();
+        if view.open().end_lsn() < lsn {
+            view.open().advance(lsn);
+            self.ingested.send_replace(lsn);
+        }
+    }
+
+    /// Whether a page is this shard's.
+    pub fn holds(&self, page: PageNo) -> bool {
+        self.config.layout.shard_of(page) == self.config.shard
+    }
+
+    /// Labels of the shard's metrics.
+    pub fn labels(&self) -> Vec<metrics::Label> {
+        self.labels.clone()
+    }
+
+    /// Notes that the log no longer has what comes after the layers.
+    pub fn set_stranded(&self) {
+        self.stranded.store(true, Ordering::Release);
+    }
+
+    /// Whether the log no longer has what comes after the layers.
+    pub fn is_stranded(&self) -> bool {
+        self.stranded.load(Ordering::Acquire)
     }
 
     /// Freezes the open buffer if it holds anything.
@@ -167,13 +207,14 @@ impl Shard {
         let outcome = self.owner.update(change, pause, show).await;
         match &outcome {
             Ok(manifest) => {
-                metrics::gauge!(crate::metrics::LAYERS).set(manifest.layers.len() as f64);
-                metrics::gauge!(crate::metrics::DURABLE_LSN).set(manifest.durable_lsn.0 as f64);
+                metrics::gauge!(crate::metrics::LAYERS, self.labels()).set(manifest.layers.len() as f64);
+                metrics::gauge!(crate::metrics::DURABLE_LSN, self.labels()).set(manifest.durable_lsn.0 as f64);
                 self.layers_changed.notify_one();
                 self.room.notify_one();
             }
             Err(error) => {
-                tracing::error!(branch = %self.config.branch, %error, "no longer the owner of the shard");
+                let (branch, shard) = (self.config.branch, self.config.shard);
+                tracing::warn!(%branch, %shard, %error, "no longer the owner of the shard");
                 self.lost.store(true, Ordering::Release);
             }
         }

@@ -3,18 +3,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
-use logstore::client::LogClient;
+use logstore::client::{LogClient, LogError};
 use storage::layer::LayerName;
 use storage::manifest::Manifest;
-use storage::{Lsn, PageNo};
+use storage::{BranchId, Lsn, PageNo, ShardId};
 use tokio::time::Instant;
 
 use crate::buffer::{BufferedRecord, RecordBuffer};
 use crate::client::GetPage;
-use crate::compaction::{Job, JobError, depth, plan_garbage, plan_images, plan_merge, run_job, write_buffer};
+use crate::compaction::{Job, JobError, LayerId, depth, plan_garbage, plan_images, plan_merge, run_job, write_buffer};
 use crate::decode::LogDecoder;
 use crate::metrics as names;
 use crate::replay::image_record;
@@ -40,36 +41,55 @@ pub(crate) async fn ingest(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
             () = shard.stopped() => return,
         };
         match outcome {
-            Ok(()) => after_failure(&shard, "ingest", &"the log ended its stream").await,
+            Ok(()) => {}
             Err(reason) => after_failure(&shard, "ingest", &reason).await,
         }
     }
 }
 
+/// Reads one stream to its end: for ever, or up to where a descendant leaves it.
 async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String> {
     let from_lsn = shard.ingested();
+    let (stream, until) = shard.config.lineage.stream_at(from_lsn);
     let mut decoder = LogDecoder::new(from_lsn);
-    let mut chunks = log.subscribe(shard.config.branch, from_lsn).await.map_err(|e| e.to_string())?;
+    let mut chunks = match log.subscribe(stream, from_lsn).await {
+        Err(error @ LogError::Trimmed { .. }) => {
+            shard.set_stranded();
+            return Err(error.to_string());
+        }
+        subscribed => subscribed.map_err(|error| error.to_string())?,
+    };
     let mut age_check = tokio::time::interval(AGE_CHECK);
     let mut opened = Instant::now();
     loop {
         tokio::select! {
             chunk = chunks.next() => {
-                let Some(chunk) = chunk else { return Ok(()) };
-                decoder.feed(chunk.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
-                while let Some(batch) = decoder.next_batch() {
-                    let held_bytes = shard.insert(batch.map_err(|e| e.to_string())?);
+                let Some(chunk) = chunk else { return Err("the log ended its stream".to_owned()) };
+                let chunk = chunk.map_err(|error| error.to_string())?;
+                let chunk_end = chunk.start_lsn.advance(chunk.bytes.len() as u64);
+                decoder.feed(chunk).map_err(|error| error.to_string())?;
+                while let Some(batch) = decoder.next_batch(|page| shard.holds(page)) {
+                    let batch = batch.map_err(|error| error.to_string())?;
+                    if until.is_some_and(|until| batch.end_lsn > until) {
+                        break;
+                    }
+                    let held_bytes = shard.insert(batch);
                     if held_bytes >= shard.config.buffer_bytes {
                         shard.freeze();
                         opened = Instant::now();
                         wait_for_room(shard).await;
                     }
                 }
-                metrics::gauge!(names::INGESTED_LSN).set(shard.ingested().0 as f64);
+                if let Some(until) = until.filter(|until| chunk_end >= *until) {
+                    shard.advance(until);
+                    return Ok(());
+                }
+                metrics::gauge!(names::INGESTED_LSN, shard.labels()).set(shard.ingested().0 as f64);
             }
             _ = age_check.tick() => {
                 let view = shard.view();
-                metrics::gauge!(names::BUFFER_BYTES).set((view.open().bytes() + view.frozen_bytes()) as f64);
+                let held_bytes = view.open().bytes() + view.frozen_bytes();
+                metrics::gauge!(names::BUFFER_BYTES, shard.labels()).set(held_bytes as f64);
                 if view.open().end_lsn() == view.open().start_lsn() {
                     opened = Instant::now();
                 } else if opened.elapsed() >= shard.config.buffer_age && view.oldest_frozen().is_none() {
@@ -135,6 +155,7 @@ pub(crate) async fn flush(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
         let change = |manifest: &mut Manifest| {
             manifest.layers.extend(layers);
             manifest.durable_lsn = durable_lsn;
+            manifest.add_marks(buffer.marks());
         };
         if shard.update_manifest(change).await.is_err() {
             return;
@@ -160,11 +181,34 @@ async fn hot_images(shard: &Shard, buffer: &RecordBuffer) -> HashMap<PageNo, Buf
 
 /// Tells the log what it need not keep for us.
 pub(crate) async fn report(shard: &Shard, log: &dyn LogClient, durable_lsn: Lsn) {
-    let consumer = format!("pageserver/{}", shard.config.shard);
     // Repeated with the next flush anyway: until then the log keeps more than it has to.
-    if let Err(error) = log.report_consumer(shard.config.branch, &consumer, durable_lsn).await {
+    if let Err(error) = try_report(shard, log, durable_lsn).await {
         tracing::warn!(branch = %shard.config.branch, %error, "progress not reported to the log");
     }
+}
+
+/// Name of a shard as a consumer of a log: its own branch's, or an ancestor's.
+pub(crate) fn consumer_name(stream: BranchId, branch: BranchId, shard: ShardId) -> String {
+    if stream == branch { format!("pageserver/{shard}") } else { format!("pageserver/{branch}/{shard}") }
+}
+
+async fn try_report(shard: &Shard, log: &dyn LogClient, durable_lsn: Lsn) -> Result<(), LogError> {
+    let config = &shard.config;
+    let (stream, _) = config.lineage.stream_at(durable_lsn);
+    if stream == config.branch && !shard.registered.load(Ordering::Relaxed) {
+        // A log is trimmed below what all its consumers hold: siblings that were never served count as holding nothing.
+        // Without this, what they still need would be trimmed.
+        for sibling in config.layout.ids().filter(|sibling| *sibling != config.shard) {
+            log.report_consumer(stream, &consumer_name(stream, stream, sibling), Lsn::ZERO).await?;
+        }
+        for (ancestor, _) in config.lineage.ancestors() {
+            let name = consumer_name(*ancestor, config.branch, config.shard);
+            log.report_consumer(*ancestor, &name, Lsn::MAX).await?;
+        }
+        // A branch without a log does not remember its consumers.
+        shard.registered.store(durable_lsn > Lsn::ZERO, Ordering::Relaxed);
+    }
+    log.report_consumer(stream, &consumer_name(stream, config.branch, config.shard), durable_lsn).await
 }
 
 /// Which rewrite a compactor looks for. Merges of flushed layers must not wait behind long rewrites to images.
@@ -226,9 +270,11 @@ async fn compact_once(shard: &Arc<Shard>, job: &Job) -> Result<(), JobError> {
     shard.update_manifest(change).await.map(|_| ()).map_err(|_| JobError::Stopped)
 }
 
-fn discard(manifest: &mut Manifest, gone: &HashSet<LayerName>) {
-    manifest.layers.retain(|layer| !gone.contains(&layer.name));
-    manifest.garbage.extend(gone);
+/// Takes layers off the manifest. Those of an ancestor are the ancestor's to delete.
+fn discard(manifest: &mut Manifest, gone: &HashSet<LayerId>) {
+    manifest.layers.retain(|layer| !gone.contains(&layer.id()));
+    let own = gone.iter().filter(|(branch, _)| *branch == manifest.branch);
+    manifest.garbage.extend(own.map(|(_, name)| *name));
 }
 
 async fn drop_history(shard: &Shard) {
@@ -238,6 +284,7 @@ async fn drop_history(shard: &Shard) {
         if let Some(garbage) = plan_garbage(manifest, &settings) {
             discard(manifest, &garbage.layers);
             manifest.horizon = garbage.horizon;
+            manifest.marks.retain(|mark| mark.lsn >= garbage.horizon);
         }
     };
     // A lost shard ends the task by itself.
@@ -277,7 +324,8 @@ pub(crate) async fn delete_garbage(shard: Arc<Shard>) {
 /// owner's next change to the manifest would fail.
 async fn delete_strays(shard: &Shard) -> Result<(), storage::object::ObjectError> {
     let manifest = shard.manifest().await;
-    let named: HashSet<_> = manifest.layers.iter().map(|layer| layer.name).chain(manifest.garbage).collect();
+    let own = manifest.layers.iter().filter(|layer| layer.branch == manifest.branch).map(|layer| layer.name);
+    let named: HashSet<_> = own.chain(manifest.garbage).collect();
     for key in shard.store.list(&shard.layers_prefix()).await? {
         let name = key.rsplit('/').next().and_then(LayerName::parse);
         let Some(name) = name.filter(|name| shard.is_from_earlier_owner(*name) && !named.contains(name)) else {

@@ -13,6 +13,7 @@ pub mod bulk;
 pub mod ids;
 pub mod key;
 pub mod layer;
+pub mod layout;
 pub mod manifest;
 pub mod meta;
 pub mod object;

@@ -142,7 +142,9 @@ impl PageCache {
             let answer = self.client.get_pages(self.branch, &[request]).await.pop();
             let answer = answer.unwrap_or_else(|| Err(PageError::Unavailable { reason: "empty answer".into() }));
             match answer {
-                Err(PageError::Behind { .. } | PageError::Unavailable { .. }) if Instant::now() < deadline => {
+                Err(PageError::Behind { .. } | PageError::NotServed { .. } | PageError::Unavailable { .. })
+                    if Instant::now() < deadline =>
+                {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LAST_RETRY);
                 }
@@ -163,9 +165,8 @@ impl PageCache {
         let answer = |page: &PageNo| {
             let image = match answers.next() {
                 // Alone, and with patience.
-                Some(Err(PageError::Behind { .. } | PageError::Unavailable { .. })) | None => {
-                    block_on(&self.runtime, self.request(*page, at)).map_err(CacheError::Interrupted)?
-                }
+                Some(Err(PageError::Behind { .. } | PageError::NotServed { .. } | PageError::Unavailable { .. }))
+                | None => block_on(&self.runtime, self.request(*page, at)).map_err(CacheError::Interrupted)?,
                 Some(answer) => answer,
             }?;
             let damaged = |_| CacheError::Damaged { page: *page, reason: "what the page server sent is damaged" };

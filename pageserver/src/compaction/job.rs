@@ -72,11 +72,13 @@ struct RunScan<'a> {
     reader: &'a LayerReader,
     layers: std::slice::Iter<'a, LayerDescriptor>,
     scan: Option<LayerScan>,
+    /// The branch that wrote the layer being read.
+    branch: BranchId,
 }
 
 impl<'a> RunScan<'a> {
     fn new(reader: &'a LayerReader, layers: &'a [LayerDescriptor]) -> RunScan<'a> {
-        RunScan { reader, layers: layers.iter(), scan: None }
+        RunScan { reader, layers: layers.iter(), scan: None, branch: BranchId::default() }
     }
 
     async fn next(&mut self) -> Result<Option<LayerEntry>, LayerError> {
@@ -88,6 +90,7 @@ impl<'a> RunScan<'a> {
             }
             let Some(layer) = self.layers.next() else { return Ok(None) };
             self.scan = Some(self.reader.scan(layer).await?);
+            self.branch = layer.branch;
         }
     }
 }
@@ -151,23 +154,27 @@ async fn make_images(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDes
     let mut writer = context.writer(LayerKind::Image, 1, lsns, context.layer_target_bytes);
     let mut merged = MergedScan::new(context.reader, &job.runs).await?;
     let mut pages = RunScan::new(context.reader, &job.base);
-    let mut old = pages.next().await?;
+    let mut old = pages.next().await?.map(|page| (pages.branch, page));
     loop {
         context.check_stopped()?;
-        let page = match (old.as_ref().map(|old| old.page), merged.peek_page()) {
+        let page = match (old.as_ref().map(|(_, old)| old.page), merged.peek_page()) {
             (None, None) => break,
             (Some(page), None) | (None, Some(page)) => page,
             (Some(old), Some(new)) => old.min(new),
         };
-        let base = old.take_if(|old| old.page == page);
+        let base = old.take_if(|(_, old)| old.page == page);
         if base.is_some() {
-            old = pages.next().await?;
+            old = pages.next().await?.map(|page| (pages.branch, page));
         }
         match base {
-            Some(base) if merged.peek_page() != Some(page) => writer.push(page, base.lsn, &base.bytes).await?,
+            // As it is, unless an ancestor sealed it.
+            Some((sealed_by, base)) if merged.peek_page() != Some(page) && sealed_by == context.branch => {
+                writer.push(page, base.lsn, &base.bytes).await?;
+            }
             base => {
                 // One record at a time: a hot page may have more of them than fit memory.
-                let mut replay = Replay::new(context.branch, page, base.as_ref().map(|base| &base.bytes[..]))?;
+                let base = base.as_ref().map(|(sealed_by, base)| (*sealed_by, &base.bytes[..]));
+                let mut replay = Replay::new(context.branch, page, base)?;
                 while merged.peek_page() == Some(page) {
                     let record = merged.next().await?.expect("just seen");
                     replay.apply(record.lsn, &record.bytes)?;

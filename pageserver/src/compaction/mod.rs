@@ -24,7 +24,7 @@ mod plan;
 mod tests;
 
 pub use job::{JobContext, JobError, run_job, write_buffer};
-pub use plan::{Garbage, Job, JobKind, depth, plan_garbage, plan_images, plan_merge};
+pub use plan::{Garbage, Job, JobKind, LayerId, depth, plan_garbage, plan_images, plan_merge};
 
 /// When layers are rewritten, and how much history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +48,11 @@ pub struct CompactionSettings {
 impl Default for CompactionSettings {
     fn default() -> CompactionSettings {
         CompactionSettings {
-            merge_trigger: 4,
+            merge_trigger: 3,
             run_trigger: 3,
             image_ratio: 4,
-            max_depth: 12,
+            // With the image, eight layers at most are read for a page.
+            max_depth: 7,
             hot_page_records: 512,
             layer_target_bytes: 64 << 20,
             retention_bytes: 1 << 30,

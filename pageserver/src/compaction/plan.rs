@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use storage::Lsn;
 use storage::layer::{LayerDescriptor, LayerKind, LayerName};
 use storage::manifest::Manifest;
+use storage::{BranchId, Lsn};
 
 use super::CompactionSettings;
+
+/// See [`LayerDescriptor::id`].
+pub type LayerId = (BranchId, LayerName);
 
 /// What a job makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +37,9 @@ pub struct Job {
 
 impl Job {
     /// Layers that the result replaces.
-    pub fn replaced(&self) -> HashSet<LayerName> {
+    pub fn replaced(&self) -> HashSet<LayerId> {
         match self.kind {
-            JobKind::Merge => self.runs.iter().flatten().map(|layer| layer.name).collect(),
+            JobKind::Merge => self.runs.iter().flatten().map(LayerDescriptor::id).collect(),
             JobKind::Image => HashSet::new(),
         }
     }
@@ -48,7 +51,7 @@ pub struct Garbage {
     /// No LSN below this can be asked for afterwards.
     pub horizon: Lsn,
     /// Layers that only answered for LSNs below it.
-    pub layers: HashSet<LayerName>,
+    pub layers: HashSet<LayerId>,
 }
 
 /// Runs of records of the level `matches` above the newest image run, oldest first, and that run's LSN.
@@ -56,9 +59,9 @@ fn runs(manifest: &Manifest, matches: impl Fn(u8) -> bool) -> (Option<Lsn>, Vec<
     let newest_image = newest_image(manifest, Lsn::MAX);
     let mut runs: BTreeMap<(Lsn, Lsn), Vec<LayerDescriptor>> = BTreeMap::new();
     for layer in &manifest.layers {
-        let above = newest_image.is_none_or(|image| layer.end_lsn > image);
+        let above = newest_image.is_none_or(|image| layer.visible_lsn > image);
         if layer.kind == LayerKind::Delta && above && matches(layer.level) {
-            runs.entry((layer.start_lsn, layer.end_lsn)).or_default().push(layer.clone());
+            runs.entry((layer.start_lsn, layer.visible_lsn)).or_default().push(layer.clone());
         }
     }
     let mut runs: Vec<_> = runs.into_values().collect();
@@ -78,7 +81,7 @@ pub fn depth(manifest: &Manifest) -> usize {
 
 fn merge(runs: Vec<Vec<LayerDescriptor>>) -> Option<Job> {
     let (first, last) = (runs.first()?.first()?, runs.last()?.first()?);
-    let (start_lsn, end_lsn) = (first.start_lsn, last.end_lsn);
+    let (start_lsn, end_lsn) = (first.start_lsn, last.visible_lsn);
     Some(Job { kind: JobKind::Merge, base: Vec::new(), start_lsn, end_lsn, runs })
 }
 
@@ -103,7 +106,7 @@ pub fn plan_images(manifest: &Manifest, settings: &CompactionSettings) -> Option
         return merge(runs);
     }
     let (first, last) = (runs.first()?.first()?, runs.last()?.first()?);
-    let (start_lsn, end_lsn) = (first.start_lsn, last.end_lsn);
+    let (start_lsn, end_lsn) = (first.start_lsn, last.visible_lsn);
     Some(Job { kind: JobKind::Image, base, start_lsn, end_lsn, runs })
 }
 
@@ -113,8 +116,8 @@ pub fn plan_garbage(manifest: &Manifest, settings: &CompactionSettings) -> Optio
     let horizon = newest_image(manifest, keep_from)?;
     let gone = |layer: &&LayerDescriptor| match layer.kind {
         LayerKind::Image => layer.end_lsn < horizon,
-        LayerKind::Delta => layer.end_lsn <= horizon,
+        LayerKind::Delta => layer.visible_lsn <= horizon,
     };
-    let layers: HashSet<_> = manifest.layers.iter().filter(gone).map(|layer| layer.name).collect();
+    let layers: HashSet<_> = manifest.layers.iter().filter(gone).map(LayerDescriptor::id).collect();
     (!layers.is_empty()).then_some(Garbage { horizon, layers })
 }

@@ -1,6 +1,7 @@
 //! What is planned for which layers, and that a job's layers say the same as those it was given.
 
 use storage::layer::{LayerDescriptor, LayerKind, LayerName};
+use storage::layout::ShardLayout;
 use storage::manifest::Manifest;
 use storage::{BranchId, Generation, Lsn, PageNo, ShardId};
 
@@ -20,9 +21,10 @@ const SETTINGS: CompactionSettings = CompactionSettings {
 type Sketch = (char, u8, u64, u64, u64);
 
 fn manifest(layers: &[Sketch]) -> Manifest {
-    let mut manifest = Manifest::empty(BranchId(1), ShardId(0));
+    let mut manifest = Manifest::empty(BranchId(1), ShardId(0), ShardLayout::SINGLE);
     for (sequence, &(kind, level, start, end, size_bytes)) in layers.iter().enumerate() {
         manifest.layers.push(LayerDescriptor {
+            branch: BranchId(1),
             name: LayerName { generation: Generation(1), sequence: sequence as u64 },
             kind: if kind == 'i' { LayerKind::Image } else { LayerKind::Delta },
             level,
@@ -30,6 +32,7 @@ fn manifest(layers: &[Sketch]) -> Manifest {
             last_page: PageNo(u64::MAX),
             start_lsn: Lsn(start),
             end_lsn: Lsn(end),
+            visible_lsn: Lsn(end),
             size_bytes,
             entries: 1,
         });
@@ -102,7 +105,7 @@ fn garbage() {
     let check = |layers: &[Sketch], horizon: Option<u64>, gone: &[u64]| {
         let planned = plan_garbage(&manifest(layers), &SETTINGS);
         assert_eq!(planned.as_ref().map(|garbage| garbage.horizon.0), horizon, "{layers:?}");
-        let mut found: Vec<_> = planned.into_iter().flat_map(|g| g.layers).map(|name| name.sequence).collect();
+        let mut found: Vec<_> = planned.into_iter().flat_map(|g| g.layers).map(|(_, name)| name.sequence).collect();
         found.sort_unstable();
         assert_eq!(found, gone, "{layers:?}");
     };

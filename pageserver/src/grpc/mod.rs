@@ -11,7 +11,7 @@ mod tests;
 
 use proto::pageserver::page_answer::Outcome;
 use proto::pageserver::{PageAnswer, PageAsked, PageFailure, PageFound, page_failure};
-use storage::{Lsn, PageNo};
+use storage::{BranchId, Lsn, PageNo, ShardId};
 
 use crate::client::{GetPage, PageError, PageImage};
 
@@ -39,14 +39,23 @@ fn answer(outcome: Result<PageImage, PageError>) -> PageAnswer {
 
 fn failure(error: PageError) -> PageFailure {
     use page_failure::Kind;
+    if let PageError::NotServed { branch, shard } = error {
+        return PageFailure {
+            kind: Kind::NotServed.into(),
+            branch: branch.0,
+            shard: shard.0,
+            ..PageFailure::default()
+        };
+    }
     let (kind, page, at, lsn, reason) = match error {
         PageError::NotFound { page, at } => (Kind::NotFound, page.0, at.0, 0, String::new()),
         PageError::BelowHorizon { page, at, horizon } => (Kind::BelowHorizon, page.0, at.0, horizon.0, String::new()),
         PageError::Behind { page, at, reached } => (Kind::Behind, page.0, at.0, reached.0, String::new()),
         PageError::Damaged { page, reason } => (Kind::Damaged, page.0, 0, 0, reason),
         PageError::Unavailable { reason } => (Kind::Unavailable, 0, 0, 0, reason),
+        PageError::NotServed { .. } => unreachable!("answered above"),
     };
-    PageFailure { kind: kind.into(), page, at, lsn, reason }
+    PageFailure { kind: kind.into(), page, at, lsn, reason, ..PageFailure::default() }
 }
 
 fn outcome(answer: PageAnswer) -> Result<PageImage, PageError> {
@@ -59,6 +68,9 @@ fn outcome(answer: PageAnswer) -> Result<PageImage, PageError> {
                 Kind::NotFound => PageError::NotFound { page, at },
                 Kind::BelowHorizon => PageError::BelowHorizon { page, at, horizon: lsn },
                 Kind::Behind => PageError::Behind { page, at, reached: lsn },
+                Kind::NotServed => {
+                    PageError::NotServed { branch: BranchId(failure.branch), shard: ShardId(failure.shard) }
+                }
                 Kind::Damaged => PageError::Damaged { page, reason: failure.reason },
                 Kind::Unavailable => PageError::Unavailable { reason: failure.reason },
             })

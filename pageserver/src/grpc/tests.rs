@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use storage::BranchId;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -20,12 +19,13 @@ struct Oracle;
 
 fn told(request: &GetPage) -> Result<PageImage, PageError> {
     let GetPage { page, at, not_modified_since } = *request;
-    match page.0 % 6 {
+    match page.0 % 7 {
         0 => Err(PageError::NotFound { page, at }),
         1 => Err(PageError::BelowHorizon { page, at, horizon: not_modified_since }),
         2 => Err(PageError::Behind { page, at, reached: not_modified_since }),
         3 => Err(PageError::Damaged { page, reason: "bits".to_owned() }),
         4 => Err(PageError::Unavailable { reason: "away".to_owned() }),
+        5 => Err(PageError::NotServed { branch: BranchId(at.0), shard: ShardId(page.0) }),
         _ => Ok(PageImage { bytes: Bytes::from(vec![page.0 as u8; 8192]), page_lsn: at }),
     }
 }
@@ -92,7 +92,7 @@ async fn every_outcome_arrives() {
 async fn broken_connections_are_replaced() {
     let (address, server) = serve(([127, 0, 0, 1], 0).into()).await;
     let client = connect(address);
-    let requests = requests(5, 1);
+    let requests = requests(6, 1);
     assert!(client.get_pages(BranchId(1), &requests).await[0].is_ok());
     server.abort();
     let _ = server.await;

@@ -34,6 +34,11 @@ impl FakeLog {
         self.reported.lock().values().copied().min().unwrap_or_default()
     }
 
+    /// Consumers that have reported anything.
+    pub fn consumers(&self) -> usize {
+        self.reported.lock().len()
+    }
+
     /// Forgets whole chunks below what was reported, as a real log may.
     pub fn trim(&self) {
         let below = self.reported();

@@ -3,7 +3,7 @@
 
 mod fake_log;
 mod over_s3;
-mod workload;
+pub(crate) mod workload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::config::PageServerConfig;
 use crate::server::PageServer;
 
 /// Small limits, so that little log makes many layers.
-fn config() -> PageServerConfig {
+pub(crate) fn config() -> PageServerConfig {
     let mut config = PageServerConfig::new(BRANCH, 8 << 20);
     config.buffer_bytes = 20 << 10;
     config.frozen_bytes = 60 << 10;
@@ -32,14 +32,14 @@ fn config() -> PageServerConfig {
     config
 }
 
-struct Fixture {
-    store: ObjectStore,
-    log: Arc<FakeLog>,
-    workload: Workload,
+pub(crate) struct Fixture {
+    pub store: ObjectStore,
+    pub log: Arc<FakeLog>,
+    pub workload: Workload,
 }
 
 impl Fixture {
-    fn new(seed: u64, page_space: u64) -> Fixture {
+    pub fn new(seed: u64, page_space: u64) -> Fixture {
         let store = ObjectStore::memory(RetryPolicy::none());
         Fixture { store, log: Arc::new(FakeLog::new()), workload: Workload::new(seed, page_space) }
     }
@@ -49,7 +49,7 @@ impl Fixture {
     }
 
     /// Random pages at random LSNs, in batches.
-    async fn check(&mut self, client: &dyn PageClient, questions: usize) {
+    pub async fn check(&mut self, client: &dyn PageClient, questions: usize) {
         let end = self.workload.end;
         let horizon = client.status(BRANCH).await.expect("status").horizon_lsn;
         let requests: Vec<_> = (0..questions)
@@ -85,7 +85,7 @@ impl Fixture {
 }
 
 /// Waits until something about a server holds.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..4000 {
         if holds().await {
             return;

@@ -65,7 +65,9 @@ impl LayerName {
 /// A layer as its manifest lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerDescriptor {
-    /// Tells its object key, together with the shard.
+    /// The branch that wrote it: the manifest's own, or an ancestor of it.
+    pub branch: BranchId,
+    /// Tells its object key, together with branch and shard.
     pub name: LayerName,
     /// Delta or image.
     pub kind: LayerKind,
@@ -79,6 +81,9 @@ pub struct LayerDescriptor {
     pub start_lsn: Lsn,
     /// Records lie at or below this; an image holds its pages as of this.
     pub end_lsn: Lsn,
+    /// Records above this belong to the ancestor's history after the branch point and are not to be seen. Equal to
+    /// `end_lsn` unless the layer is inherited.
+    pub visible_lsn: Lsn,
     /// Length of its object.
     pub size_bytes: u64,
     /// Records or pages in it.
@@ -89,6 +94,11 @@ impl LayerDescriptor {
     /// Whether a page lies in its range.
     pub fn covers(&self, page: PageNo) -> bool {
         self.first_page <= page && page <= self.last_page
+    }
+
+    /// What tells it apart from all other layers of the same shard of any branch.
+    pub fn id(&self) -> (BranchId, LayerName) {
+        (self.branch, self.name)
     }
 }
 

@@ -6,32 +6,30 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::format::{self, BlockHandle, Entries, LayerIdentity};
-use super::{DiskCache, LayerCache, LayerDescriptor, LayerEntry, LayerError, LayerName, layer_key, shard_prefix};
+use super::{DiskCache, LayerCache, LayerDescriptor, LayerEntry, LayerError, layer_key, shard_prefix};
 use crate::object::{ObjectError, ObjectStore};
-use crate::{BranchId, Lsn, PageNo, ShardId};
+use crate::{Lsn, PageNo, ShardId};
 
 /// A scan reads about this much at a time.
 const SCAN_BYTES: u64 = 1 << 20;
 
-/// Reads the layers of one shard.
+/// Reads the layers of one shard, its own branch's and those of ancestors.
 #[derive(Clone, Debug)]
 pub struct LayerReader {
     store: ObjectStore,
     cache: LayerCache,
     disk: Option<DiskCache>,
-    branch: BranchId,
     shard: ShardId,
-    prefix: String,
 }
 
-fn identity_of(branch: BranchId, layer: &LayerDescriptor) -> LayerIdentity {
-    LayerIdentity { branch, kind: layer.kind, start_lsn: layer.start_lsn, end_lsn: layer.end_lsn }
+fn identity_of(layer: &LayerDescriptor) -> LayerIdentity {
+    LayerIdentity { branch: layer.branch, kind: layer.kind, start_lsn: layer.start_lsn, end_lsn: layer.end_lsn }
 }
 
 impl LayerReader {
     /// Over a store and a cache that may be shared with other shards.
-    pub fn new(store: ObjectStore, cache: LayerCache, branch: BranchId, shard: ShardId) -> LayerReader {
-        LayerReader { store, cache, disk: None, branch, shard, prefix: shard_prefix(branch, shard) }
+    pub fn new(store: ObjectStore, cache: LayerCache, shard: ShardId) -> LayerReader {
+        LayerReader { store, cache, disk: None, shard }
     }
 
     /// With pieces of layers kept on local disk. Worth it where the object store is distant.
@@ -41,19 +39,19 @@ impl LayerReader {
     }
 
     async fn fetch(&self, layer: &LayerDescriptor, range: Range<u64>) -> Result<Bytes, ObjectError> {
-        let key = self.key(layer.name);
+        let key = self.key(layer);
         match &self.disk {
             Some(disk) => disk.get_range(&self.store, &key, layer.size_bytes, range).await,
             None => self.store.get_range(&key, range).await,
         }
     }
 
-    fn key(&self, name: LayerName) -> String {
-        layer_key(&self.prefix, name)
+    fn key(&self, layer: &LayerDescriptor) -> String {
+        layer_key(&shard_prefix(layer.branch, self.shard), layer.name)
     }
 
     async fn index(&self, layer: &LayerDescriptor) -> Result<Arc<Vec<BlockHandle>>, LayerError> {
-        let id = (self.branch, self.shard, layer.name);
+        let id = (layer.branch, self.shard, layer.name);
         if let Some(blocks) = self.cache.index(id) {
             return Ok(blocks);
         }
@@ -67,7 +65,7 @@ impl LayerReader {
         let guess_at = footer_at.saturating_sub(64 << 10);
         let tail = self.fetch(layer, guess_at..layer.size_bytes).await?;
         let footer_bytes = &tail[tail.len() - format::FOOTER_BYTES..];
-        let footer = format::decode_footer(layer, self.branch, footer_bytes)?;
+        let footer = format::decode_footer(layer, layer.branch, footer_bytes)?;
         let index_bytes = if footer.index_offset >= guess_at {
             let from = usize::try_from(footer.index_offset - guess_at).expect("within what was read");
             tail.slice(from..tail.len() - format::FOOTER_BYTES)
@@ -80,20 +78,20 @@ impl LayerReader {
     }
 
     async fn block(&self, layer: &LayerDescriptor, number: usize, handle: &BlockHandle) -> Result<Bytes, LayerError> {
-        let id = (self.branch, self.shard, layer.name);
+        let id = (layer.branch, self.shard, layer.name);
         let number = u32::try_from(number).expect("an index is limited in length");
         if let Some(raw) = self.cache.block(id, number) {
             return Ok(raw);
         }
         let end = handle.offset + u64::from(handle.stored_bytes);
         let stored = self.fetch(layer, handle.offset..end).await?;
-        let raw = format::decode_block(&identity_of(self.branch, layer), number, handle.first_page, &stored)
+        let raw = format::decode_block(&identity_of(layer), number, handle.first_page, &stored)
             .map_err(|reason| LayerError::Damaged { name: layer.name, reason })?;
         self.cache.keep_block(id, number, raw.clone());
         Ok(raw)
     }
 
-    /// Entries of one page with `above < LSN ≤ up_to`, in order. Read from the newest block back, and no further than
+    /// Entries of one page with `above < LSN ≤ up_to` that are visible, in order. Read from the newest block back, and no further than
     /// one with an entry that is `enough`: what lies before it is left out.
     pub async fn page(
         &self,
@@ -103,6 +101,7 @@ impl LayerReader {
         up_to: Lsn,
         enough: impl Fn(&LayerEntry) -> bool,
     ) -> Result<Vec<LayerEntry>, LayerError> {
+        let up_to = up_to.min(layer.visible_lsn);
         let blocks = self.index(layer).await?;
         let first = blocks.partition_point(|block| block.last_page < page);
         let end = blocks.partition_point(|block| block.first_page <= page);
@@ -129,7 +128,7 @@ impl LayerReader {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// All entries of a layer in order, past the cache.
+    /// All visible entries of a layer in order, past the cache.
     pub async fn scan(&self, layer: &LayerDescriptor) -> Result<LayerScan, LayerError> {
         let blocks = self.index(layer).await?;
         Ok(LayerScan { reader: self.clone(), layer: layer.clone(), blocks, next_block: 0, ready: Vec::new() })
@@ -165,8 +164,8 @@ impl LayerScan {
             self.next_block += 1;
         }
         let name = self.layer.name;
-        let stored = self.reader.store.get_range(&self.reader.key(name), begin..end).await?;
-        let identity = identity_of(self.reader.branch, &self.layer);
+        let stored = self.reader.store.get_range(&self.reader.key(&self.layer), begin..end).await?;
+        let identity = identity_of(&self.layer);
         let damaged = |reason| LayerError::Damaged { name, reason };
         for (number, block) in self.blocks.iter().enumerate().take(self.next_block).skip(first) {
             let from = usize::try_from(block.offset - begin).expect("within what was read");
@@ -174,7 +173,10 @@ impl LayerScan {
             let number = u32::try_from(number).expect("an index is limited in length");
             let raw = format::decode_block(&identity, number, block.first_page, bytes).map_err(damaged)?;
             for entry in Entries::new(raw) {
-                self.ready.push(entry.map_err(damaged)?);
+                let entry = entry.map_err(damaged)?;
+                if entry.lsn <= self.layer.visible_lsn {
+                    self.ready.push(entry);
+                }
             }
         }
         self.ready.reverse();

@@ -18,7 +18,7 @@ struct Fixture {
 
 impl Fixture {
     fn reader(&self) -> LayerReader {
-        LayerReader::new(self.store.clone(), LayerCache::new(1 << 20, 1 << 20), BRANCH, SHARD)
+        LayerReader::new(self.store.clone(), LayerCache::new(1 << 20, 1 << 20), SHARD)
     }
 }
 
@@ -174,9 +174,11 @@ async fn misplaced_layers_are_found() {
     let claimed = LayerDescriptor { size_bytes: second.size_bytes, ..first.clone() };
     let outcome = fixture.reader().page(&claimed, first.first_page, None, Lsn::MAX, |_| false).await;
     assert!(matches!(outcome, Err(LayerError::Damaged { .. })), "{outcome:?}");
-    let elsewhere = LayerReader::new(fixture.store.clone(), LayerCache::new(1 << 20, 1 << 20), BranchId(6), SHARD);
-    let outcome = elsewhere.page(second, second.first_page, None, Lsn::MAX, |_| false).await;
-    assert!(outcome.is_err(), "another branch's reader must not get these records");
+    let bytes = fixture.store.get(&layer_key(&prefix, second.name)).await.expect("get");
+    fixture.store.put(&layer_key(&shard_prefix(BranchId(6), SHARD), second.name), bytes).await.expect("put");
+    let elsewhere = LayerDescriptor { branch: BranchId(6), ..second.clone() };
+    let outcome = fixture.reader().page(&elsewhere, second.first_page, None, Lsn::MAX, |_| false).await;
+    assert!(matches!(outcome, Err(LayerError::Damaged { .. })), "another branch's layer is refused: {outcome:?}");
 }
 
 #[test]

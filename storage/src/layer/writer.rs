@@ -135,6 +135,7 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
         open.upload.write(&index).await?;
         open.upload.write(&format::encode_footer(&footer)).await?;
         self.finished.push(LayerDescriptor {
+            branch: self.settings.identity.branch,
             name: open.name,
             kind: self.settings.identity.kind,
             level: self.settings.level,
@@ -142,6 +143,7 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
             last_page: range_end,
             start_lsn: self.settings.identity.start_lsn,
             end_lsn: self.settings.identity.end_lsn,
+            visible_lsn: self.settings.identity.end_lsn,
             size_bytes: open.upload.written_bytes(),
             entries: open.entries,
         });

@@ -1,0 +1,138 @@
+//! Reading and changing the directory of servers and branches in the log's metadata map.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use logstore::client::{LogError, MetadataClient, SwapOutcome};
+use storage::BranchId;
+
+use super::record::{BranchRecord, RecordError, ServerRecord};
+use crate::lineage::Lineage;
+
+const PREFIX: &str = "pages/";
+const SERVERS: &str = "pages/servers/";
+const BRANCHES: &str = "pages/branches/";
+/// Trials of a change that others make impossible meanwhile.
+const TRIALS: usize = 16;
+
+/// Why the directory could not be read or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DirectoryError {
+    /// Retry, or tell the operator, as it says.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Tell the operator.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Tell the user: the directory holds something else than the change needs.
+    #[error("{0}")]
+    Refused(String),
+    /// Retry: others keep changing it.
+    #[error("the record of {0} keeps changing")]
+    Busy(String),
+}
+
+/// Everything at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// By id.
+    pub servers: BTreeMap<String, ServerRecord>,
+    /// By number.
+    pub branches: BTreeMap<BranchId, BranchRecord>,
+}
+
+impl Snapshot {
+    /// A branch and those it comes from; `None` when one of them is not there.
+    pub fn lineage(&self, branch: BranchId) -> Option<Lineage> {
+        let mut chain = vec![self.branches.get(&branch)?];
+        while let Some((parent, _)) = chain.last().expect("begun with one").parent {
+            // A chain longer than that is a circle.
+            if chain.len() > self.branches.len() {
+                return None;
+            }
+            chain.push(self.branches.get(&parent)?);
+        }
+        let root = Lineage::root(chain.pop().expect("begun with one").branch);
+        let child = |lineage: Lineage, record: &&BranchRecord| {
+            let (_, branch_lsn) = record.parent.expect("only the last of the chain has none");
+            lineage.child(record.branch, branch_lsn)
+        };
+        Some(chain.iter().rev().fold(root, child))
+    }
+
+    /// A branch by its name or number.
+    pub fn branch(&self, name: &str) -> Option<&BranchRecord> {
+        let by_name = self.branches.values().find(|record| record.name == name);
+        by_name.or_else(|| self.branches.get(&BranchId(name.parse().ok()?)))
+    }
+}
+
+/// The directory.
+#[derive(Clone)]
+pub struct Directory {
+    metadata: Arc<dyn MetadataClient>,
+}
+
+/// A change to a record: what it becomes (`None`: it goes), or why not.
+type Change<'a, T> = &'a (dyn Fn(Option<T>) -> Result<Option<T>, DirectoryError> + Send + Sync);
+
+impl Directory {
+    /// In a metadata map.
+    pub fn new(metadata: Arc<dyn MetadataClient>) -> Directory {
+        Directory { metadata }
+    }
+
+    /// Reads everything.
+    pub async fn load(&self) -> Result<Snapshot, DirectoryError> {
+        let mut snapshot = Snapshot::default();
+        for (key, value) in self.metadata.list(PREFIX).await? {
+            if let Some(id) = key.strip_prefix(SERVERS) {
+                snapshot.servers.insert(id.to_owned(), ServerRecord::decode(&value.bytes)?);
+            } else if key.starts_with(BRANCHES) {
+                let record = BranchRecord::decode(&value.bytes)?;
+                snapshot.branches.insert(record.branch, record);
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// Changes a server's record. The change may be asked for several times.
+    pub async fn change_server(&self, id: &str, change: Change<'_, ServerRecord>) -> Result<(), DirectoryError> {
+        let decode = |bytes: &Bytes| ServerRecord::decode(bytes);
+        self.change(&format!("{SERVERS}{id}"), &decode, &|record| record.encode(), change).await
+    }
+
+    /// Changes a branch's record. The change may be asked for several times.
+    pub async fn change_branch(
+        &self,
+        branch: BranchId,
+        change: Change<'_, BranchRecord>,
+    ) -> Result<(), DirectoryError> {
+        let decode = |bytes: &Bytes| BranchRecord::decode(bytes);
+        self.change(&format!("{BRANCHES}{branch}"), &decode, &|record| record.encode(), change).await
+    }
+
+    async fn change<T>(
+        &self,
+        key: &str,
+        decode: &(dyn Fn(&Bytes) -> Result<T, RecordError> + Send + Sync),
+        encode: &(dyn Fn(&T) -> Bytes + Send + Sync),
+        change: Change<'_, T>,
+    ) -> Result<(), DirectoryError> {
+        let mut found = self.metadata.get(key).await?;
+        for _ in 0..TRIALS {
+            let version = found.as_ref().map(|found| found.version);
+            let old = found.as_ref().map(|found| decode(&found.bytes)).transpose()?;
+            let next = change(old)?.map(|next| encode(&next));
+            if next.as_ref() == found.as_ref().map(|found| &found.bytes) {
+                return Ok(());
+            }
+            match self.metadata.compare_and_swap(key, version, next).await? {
+                SwapOutcome::Swapped { .. } => return Ok(()),
+                SwapOutcome::Conflict { current } => found = current,
+            }
+        }
+        Err(DirectoryError::Busy(key.to_owned()))
+    }
+}

@@ -1,0 +1,165 @@
+//! The shards that one process serves: attached and detached while it runs, sharing its caches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use logstore::client::LogClient;
+use parking_lot::RwLock;
+use storage::layout::ShardLayout;
+use storage::object::ObjectStore;
+use storage::{BranchId, Lsn, ShardId};
+
+use crate::caches::Caches;
+use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
+use crate::config::PageServerConfig;
+use crate::lineage::Lineage;
+use crate::server::{PageServer, StartError};
+
+/// Smallest buffer of a shard.
+const LEAST_BUFFER_BYTES: usize = 1 << 20;
+
+/// A shard being served.
+#[derive(Clone)]
+struct Served {
+    server: Arc<PageServer>,
+    client: Arc<dyn PageClient>,
+}
+
+/// Serves any number of shards, of any branches.
+pub struct PageHost {
+    /// What all shards have in common; branch and shard are each one's own.
+    config: PageServerConfig,
+    caches: Caches,
+    store: ObjectStore,
+    log: Arc<dyn LogClient>,
+    shards: RwLock<BTreeMap<(BranchId, ShardId), Served>>,
+}
+
+impl PageHost {
+    /// Serves nothing yet. `config` gives the limits: those of caches for all shards together, those of buffers for
+    /// all shards of a branch.
+    pub fn new(config: PageServerConfig, store: ObjectStore, log: Arc<dyn LogClient>) -> PageHost {
+        let caches = Caches::new(&config);
+        PageHost { config, caches, store, log, shards: RwLock::default() }
+    }
+
+    /// Takes a shard over and serves it from now on.
+    pub async fn attach(&self, lineage: &Lineage, shard: ShardId, layout: ShardLayout) -> Result<(), StartError> {
+        let share = |bytes: usize| (bytes / layout.shards() as usize).max(LEAST_BUFFER_BYTES);
+        let config = PageServerConfig {
+            branch: lineage.branch(),
+            lineage: lineage.clone(),
+            layout,
+            shard,
+            // One server may come to serve all of them.
+            buffer_bytes: share(self.config.buffer_bytes),
+            frozen_bytes: share(self.config.frozen_bytes),
+            ..self.config.clone()
+        };
+        let server =
+            PageServer::start_beside(config, &self.caches, self.store.clone(), self.log.clone()).await.map(Arc::new)?;
+        let served = Served { client: server.client(), server };
+        let before = self.shards.write().insert((lineage.branch(), shard), served);
+        // It has lost its shard to the new one.
+        drop(before);
+        Ok(())
+    }
+
+    /// Stops serving a shard. What is in memory is written first, unless another owns the shard already.
+    pub async fn detach(&self, branch: BranchId, shard: ShardId) {
+        let served = self.shards.write().remove(&(branch, shard));
+        if let Some(served) = served
+            && !served.server.is_lost()
+        {
+            served.server.shutdown().await;
+        }
+    }
+
+    /// What is served, and whether another owner has taken it over.
+    pub fn attached(&self) -> BTreeMap<(BranchId, ShardId), bool> {
+        self.shards.read().iter().map(|(key, served)| (*key, served.server.is_lost())).collect()
+    }
+
+    /// How far a shard has read its log; `None` when it is not served here.
+    pub fn ingested(&self, branch: BranchId, shard: ShardId) -> Option<Lsn> {
+        self.shards.read().get(&(branch, shard)).map(|served| served.server.ingested())
+    }
+
+    /// Stops serving all shards, as [`PageHost::detach`] does.
+    pub async fn shutdown(&self) {
+        let keys: Vec<_> = self.shards.read().keys().copied().collect();
+        join_all(keys.into_iter().map(|(branch, shard)| self.detach(branch, shard))).await;
+    }
+
+    /// What is wrong with the shards served here, for people.
+    pub fn problems(&self) -> Vec<String> {
+        self.shards.read().values().flat_map(|served| served.server.problems()).collect()
+    }
+
+    fn of_branch(&self, branch: BranchId) -> Vec<Served> {
+        let range = (branch, ShardId(0))..=(branch, ShardId(u64::MAX));
+        self.shards.read().range(range).map(|(_, served)| served.clone()).collect()
+    }
+
+    fn served(&self, branch: BranchId, shard: ShardId) -> Option<Served> {
+        self.shards.read().get(&(branch, shard)).cloned()
+    }
+}
+
+/// Splits requests by what `key` gives, asks each part, and puts the answers back in order.
+pub(crate) async fn scatter<K, A>(
+    requests: &[GetPage],
+    key: impl Fn(&GetPage) -> K,
+    ask: impl Fn(K, Vec<GetPage>) -> A,
+) -> Vec<Result<PageImage, PageError>>
+where
+    K: Ord + Clone,
+    A: Future<Output = Vec<Result<PageImage, PageError>>>,
+{
+    let mut parts: BTreeMap<K, Vec<usize>> = BTreeMap::new();
+    for (number, request) in requests.iter().enumerate() {
+        parts.entry(key(request)).or_default().push(number);
+    }
+    let asked = parts.into_iter().map(|(key, numbers)| {
+        let part: Vec<_> = numbers.iter().map(|&number| requests[number]).collect();
+        let answers = ask(key, part);
+        async move { (numbers, answers.await) }
+    });
+    let missing = Err(PageError::Unavailable { reason: "the page server gave too few answers".to_owned() });
+    let mut answers = vec![missing; requests.len()];
+    for (numbers, part) in join_all(asked).await {
+        for (number, answer) in numbers.into_iter().zip(part) {
+            answers[number] = answer;
+        }
+    }
+    answers
+}
+
+#[async_trait]
+impl PageClient for PageHost {
+    async fn get_pages(&self, branch: BranchId, requests: &[GetPage]) -> Vec<Result<PageImage, PageError>> {
+        let layout = self.of_branch(branch).first().map(|served| served.server.config().layout);
+        let Some(layout) = layout else {
+            return vec![Err(PageError::NotServed { branch, shard: ShardId(0) }); requests.len()];
+        };
+        let ask = |shard, part: Vec<GetPage>| async move {
+            match self.served(branch, shard) {
+                Some(served) => served.client.get_pages(branch, &part).await,
+                None => vec![Err(PageError::NotServed { branch, shard }); part.len()],
+            }
+        };
+        scatter(requests, |request| layout.shard_of(request.page), ask).await
+    }
+
+    /// Of the shards that are served here.
+    async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {
+        let mut status: Option<PageServerStatus> = None;
+        for served in self.of_branch(branch) {
+            let one = served.client.status(branch).await?;
+            status = Some(status.map_or(one, |all| all.beside(one)));
+        }
+        status.ok_or(PageError::NotServed { branch, shard: ShardId(0) })
+    }
+}
