@@ -134,7 +134,6 @@ impl Compute {
         self.engine.reclaim.is_idle()
     }
 
-    #[cfg(test)]
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }

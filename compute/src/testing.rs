@@ -12,12 +12,17 @@ use futures::stream::BoxStream;
 use logstore::client::{BranchStatus, EpochGrant, LogChunk, LogClient, LogError};
 use pageserver::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
 use parking_lot::Mutex;
+use sql::error::SqlError;
 use storage::batch::BatchDecoder;
 use storage::page::Page;
 use storage::record::Record;
 use storage::redo::redo;
-use storage::{BranchId, Epoch, Lsn, PageNo};
+use storage::{BranchId, Epoch, Lsn, PageNo, TreeId};
 use tokio::sync::watch;
+
+use crate::compute::Compute;
+use crate::sequencer::{Commit, CommitTree};
+use crate::transaction::{TreeWrites, Write};
 
 /// One branch's log.
 pub struct MemoryLog {
@@ -59,6 +64,11 @@ impl MemoryLog {
     /// A log that forgets what it is given, after a while as a disk would take, for benches.
     pub fn discarding(delay: Duration) -> Self {
         Self { discard: true, delay: Some(delay), ..Self::default() }
+    }
+
+    /// A log that forgets what it is given and answers at once, for benches.
+    pub fn forgetting() -> Self {
+        Self { discard: true, ..Self::default() }
     }
 
     /// A log whose appends take a while.
@@ -159,6 +169,31 @@ impl LogClient for MemoryLog {
 
     async fn report_consumer(&self, _branch: BranchId, _consumer: &str, _durable: Lsn) -> Result<(), LogError> {
         Ok(())
+    }
+}
+
+/// A commit without a transaction around it: what the sequencer alone is measured with.
+pub struct BareCommit(Commit);
+
+impl BareCommit {
+    /// A commit that puts these rows; trees ascend, and a tree's rows stand together.
+    pub fn new(puts: impl IntoIterator<Item = (TreeId, Vec<u8>, Bytes)>) -> Self {
+        let mut trees: Vec<(TreeId, TreeWrites)> = Vec::new();
+        for (tree, key, value) in puts {
+            if trees.last().is_none_or(|(last, _)| *last != tree) {
+                trees.push((tree, TreeWrites::new()));
+            }
+            let (_, writes) = trees.last_mut().expect("pushed above");
+            writes.insert(key.into(), Write::Put(value));
+        }
+        assert!(trees.is_sorted_by_key(|(tree, _)| *tree), "trees of a commit ascend");
+        let trees = trees.into_iter().map(|(tree, writes)| CommitTree { tree, writes: Arc::new(writes) }).collect();
+        Self(Commit { trees, ..Commit::default() })
+    }
+
+    /// Applies it and lays it out in the log; does not wait until it is durable.
+    pub fn run(&self, compute: &Compute) -> Result<Lsn, SqlError> {
+        compute.engine().sequencer.commit(&self.0)
     }
 }
 
