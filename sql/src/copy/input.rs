@@ -70,13 +70,20 @@ pub(super) struct FieldColumn {
     force_null: bool,
 }
 
+/// Where a column's value comes from.
+enum Value {
+    /// The field at this position, which no other column takes.
+    Field(usize),
+    Computed(Code),
+}
+
 /// Everything behind the splitting into lines.
 struct Sink {
     access: Arc<TableAccess>,
     columns: Vec<FieldColumn>,
     options: CopyOptions,
     context: Context,
-    values: Vec<Code>,
+    values: Vec<Value>,
     checks: Vec<(String, Code)>,
     references: Vec<Arc<ForeignKeyAccess>>,
     loader: Option<TableLoader>,
@@ -115,8 +122,13 @@ impl CopyIn {
         let mut exprs = target.values;
         let width = exprs.len();
         exprs.extend(checks);
-        let (mut values, context) = compile_scalars(&exprs, context)?;
-        let checks = names.into_iter().zip(values.split_off(width)).collect();
+        let (mut codes, context) = compile_scalars(&exprs, context)?;
+        let checks = names.into_iter().zip(codes.split_off(width)).collect();
+        let values = exprs.iter().zip(codes).map(|(expr, code)| match expr {
+            Expr::Column { index, .. } => Value::Field(*index),
+            _ => Value::Computed(code),
+        });
+        let values: Vec<Value> = values.collect();
         let source = match options.format {
             CopyFormat::Binary => Source::Binary(BinaryReader::default()),
             CopyFormat::Text | CopyFormat::Csv => Source::Lines(Lines::new(&options)),
@@ -275,8 +287,12 @@ impl Sink {
     fn insert(&mut self) -> Result<()> {
         let table = self.access.table();
         self.row.clear();
-        for code in &self.values {
-            self.row.push(code.eval(&self.fields, &self.context)?);
+        for value in &self.values {
+            let value = match value {
+                Value::Field(position) => std::mem::replace(&mut self.fields[*position], Datum::Null),
+                Value::Computed(code) => code.eval(&self.fields, &self.context)?,
+            };
+            self.row.push(value);
         }
         check_not_null(table, &self.row, self.context.eval())?;
         for (name, check) in &self.checks {
