@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use storage::TreeId;
@@ -35,6 +36,8 @@ pub struct TableLoader {
     directory: Arc<Path>,
     rows_limit_bytes: usize,
     entries: Vec<EntrySorter>,
+    /// Where the next row id comes from, once one was needed.
+    row_ids: Option<Arc<AtomicU64>>,
     encoder: RowEncoder,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -101,6 +104,7 @@ impl TableLoader {
             directory: Arc::clone(temporary_directory),
             rows_limit_bytes: share,
             entries: access.indexes().iter().map(|_| EntrySorter::new(share, temporary_directory)).collect(),
+            row_ids: None,
             encoder: RowEncoder::new(),
             key: Vec::new(),
             value: Vec::new(),
@@ -113,8 +117,11 @@ impl TableLoader {
         self.key.clear();
         self.value.clear();
         if !self.access.primary_key(row, &mut self.key)? {
-            let id = context.row_ids.allocate(context.store, self.access.tree())?;
-            self.key.extend_from_slice(&id.to_be_bytes());
+            let counter = match &self.row_ids {
+                Some(counter) => counter,
+                None => self.row_ids.insert(context.row_ids.counter(context.store, self.access.tree())?),
+            };
+            self.key.extend_from_slice(&counter.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         }
         self.access.codec().encode(row, &mut self.encoder, &mut self.value)?;
         self.pushed += 1;
