@@ -10,7 +10,8 @@ use pageserver::client::PageClient;
 use parking_lot::Mutex;
 use sql::error::{Result, SqlError, SqlState};
 use sql::store::{Interrupt, Store, Transaction, TransactionOptions};
-use storage::{Lsn, TreeId};
+use storage::page::Page;
+use storage::{Lsn, PageNo, TreeId};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -127,6 +128,12 @@ impl Compute {
     /// Why this compute accepts no more writes, if it does not: it was fenced, the log refused for good, or it stops.
     pub fn failure(&self) -> Option<SqlError> {
         self.engine.shipper.failure()
+    }
+
+    /// The copy of a page that this compute has in memory as of a durable LSN, if it has one. Readers never
+    /// need it: this is how tests and checks compare what the tiers hold.
+    pub fn page_in_memory(&self, page: PageNo, at: Lsn) -> Option<Box<Page>> {
+        (at <= self.engine.positions.durable()).then(|| self.engine.cache.resident_copy(page, at))?
     }
 
     /// True when no dropped or abandoned pages await being given back.

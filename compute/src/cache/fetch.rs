@@ -184,6 +184,15 @@ impl PageCache {
         Some(unsafe { self.pool.page(frame) }.bytes() == expected.bytes())
     }
 
+    /// A copy of the version in memory that holds `at`, not above the sealed boundary.
+    pub(crate) fn resident_copy(&self, page: PageNo, at: Lsn) -> Option<Box<Page>> {
+        debug_assert!(at <= self.positions.sealed());
+        let guard = epoch::pin();
+        let frame = self.find(page, at, &guard)?;
+        // SAFETY: as in `resident_bytes_are`.
+        Some(Box::new(unsafe { self.pool.page(frame) }.clone()))
+    }
+
     fn request_for(&self, page: PageNo, at: Lsn) -> GetPage {
         let guard = epoch::pin();
         let has_current = self.current(page, &guard).is_some();
