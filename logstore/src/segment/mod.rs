@@ -15,6 +15,8 @@
 
 mod checkpoint;
 pub mod format;
+#[cfg(test)]
+mod golden_tests;
 mod open;
 mod reader;
 mod set;
