@@ -33,7 +33,7 @@ pub struct ComputeArguments {
     #[arg(long, env = "ALLUVIUM_PAGES")]
     pages: Option<String>,
 
-    /// Where sorts go that do not fit into memory. Emptied at start; holds nothing that lasts.
+    /// Where sorts and large transactions go that do not fit into memory. Emptied at start; holds nothing that lasts.
     #[arg(long, env = "ALLUVIUM_TEMP_DIR", default_value = "alluvium-tmp")]
     temp_dir: PathBuf,
 
@@ -66,11 +66,17 @@ async fn serve(arguments: ComputeArguments) -> Result<(), String> {
     };
     // Some of it is headroom for sessions.
     let memory = usize::try_from(arguments.memory / 4 * 3).map_err(|_| "--memory is too large".to_owned())?;
-    let compute = Compute::start(ComputeConfig::new(shell::MAIN_BRANCH, memory), log.clone(), pages.clone())
+    let temporary = directory.sub("spilled")?;
+    let config = ComputeConfig {
+        spill_directory: Some(temporary.clone()),
+        spill_limit_bytes: arguments.front.spill_limit,
+        ..ComputeConfig::new(shell::MAIN_BRANCH, memory)
+    };
+    let compute = Compute::start(config, log.clone(), pages.clone())
         .await
         .map_err(|error| format!("cannot start the compute: {error}"))?;
     let store: Arc<dyn Store> = compute.clone();
-    let front = Front::start(&arguments.front, listener, store, directory.sub("spilled")?, arguments.memory / 4)?;
+    let front = Front::start(&arguments.front, listener, store, temporary, arguments.memory / 4)?;
     let tiers = Tiers { compute: Some(compute.clone()), log: Some(log), pages: Some(pages), page_problems: None };
     admin::serve(admin_listener, metrics, tiers);
     println!();

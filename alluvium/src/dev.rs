@@ -82,13 +82,19 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     step("page server attached");
 
     let compute_memory = usize::try_from(arguments.memory / 2).map_err(|_| "--memory is too large".to_owned())?;
-    let compute = Compute::start(ComputeConfig::new(shell::MAIN_BRANCH, compute_memory), log.client(), pages.client())
+    let temporary = directory.sub("tmp")?;
+    let compute_config = ComputeConfig {
+        spill_directory: Some(temporary.clone()),
+        spill_limit_bytes: arguments.front.spill_limit,
+        ..ComputeConfig::new(shell::MAIN_BRANCH, compute_memory)
+    };
+    let compute = Compute::start(compute_config, log.client(), pages.client())
         .await
         .map_err(|error| format!("cannot start the compute: {error}"))?;
     let store: Arc<dyn Store> = compute.clone();
     // Out of the quarter that neither the compute nor the page server has.
     let hash_memory = arguments.memory / 4;
-    let front = Front::start(&arguments.front, listener, store, directory.sub("tmp")?, hash_memory)?;
+    let front = Front::start(&arguments.front, listener, store, temporary, hash_memory)?;
     step("compute open for writes");
     let own = pages.clone();
     let tiers = Tiers {

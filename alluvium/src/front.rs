@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::shell;
+use crate::{shell, size};
 
 /// Options of whatever serves Postgres clients.
 #[derive(Args)]
@@ -24,6 +24,10 @@ pub struct FrontArguments {
     /// Connections at once.
     #[arg(long, env = "ALLUVIUM_MAX_CONNECTIONS", default_value_t = 500)]
     pub max_connections: usize,
+
+    /// Disk that uncommitted writes of all transactions together may take beside the memory, such as 100GiB.
+    #[arg(long, env = "ALLUVIUM_SPILL_LIMIT", default_value = "256GiB", value_parser = size::parse)]
+    pub spill_limit: u64,
 
     /// Ask every client for a password, also on loopback.
     #[arg(long)]

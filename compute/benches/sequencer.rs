@@ -31,7 +31,12 @@ fn main() {
         let runtime = runtime.expect("a runtime");
         let log = Arc::new(log);
         let pages = Arc::new(ReplayPages::new(log.clone()));
-        let config = ComputeConfig { branch: BranchId(1), memory_bytes: 768 << 20, transaction_limit_bytes: 64 << 20 };
+        let config = ComputeConfig {
+            branch: BranchId(1),
+            memory_bytes: 768 << 20,
+            transaction_limit_bytes: 64 << 20,
+            ..ComputeConfig::new(BranchId(1), 0)
+        };
         let compute = runtime.block_on(Compute::start(config, log, pages)).expect("start");
         let trees = [load(&compute, ACCOUNTS), load(&compute, TELLERS), load(&compute, BRANCHES), load(&compute, 1)];
         for threads in [1, 2] {

@@ -26,7 +26,7 @@ use crate::reclaim::{ReclaimQueue, Reclaimer};
 use crate::sequencer::{Commit, CommitTree, Sequencer};
 use crate::shipper::{Destination, Shipper, drive};
 use crate::snapshot::Snapshots;
-use crate::transaction::{EngineTransaction, TreeWrites, Write, get_newest, last_key};
+use crate::transaction::{EngineTransaction, Spilling, TreeWrites, Write, Writes, get_newest, last_key};
 
 /// One compute, primary of its branch until another takes the next epoch.
 pub struct Compute {
@@ -86,6 +86,7 @@ impl Compute {
             shipper.wait_durable(lsn).await.map_err(StartError::Initialize)?;
         }
         let engine = Arc::new(Engine {
+            spilling: Spilling::new(&config),
             config,
             runtime,
             positions,
@@ -177,8 +178,9 @@ impl Store for Compute {
     fn put_immediate(&self, tree: TreeId, key: &[u8], value: Bytes) -> Result<Lsn> {
         storage::btree::check_limits(key, Some(&value)).map_err(crate::cache::tree_error)?;
         let writes = TreeWrites::from([(Box::from(key), Write::Put(value))]);
-        let commit = Commit { trees: vec![CommitTree { tree, writes: Arc::new(writes) }], ..Commit::default() };
-        self.engine.sequencer.commit(&commit)
+        let writes = Writes::of_memory(tree, writes);
+        let commit = Commit { trees: vec![CommitTree { tree, writes }], ..Commit::default() };
+        self.engine.sequencer.commit(&commit)?.ok_or_else(|| crate::cache::CacheError::NoRoom.into())
     }
 
     fn get_newest(&self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>> {

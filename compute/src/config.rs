@@ -1,5 +1,7 @@
 //! Settings of one compute.
 
+use std::path::PathBuf;
+
 use storage::BranchId;
 
 /// What [`crate::Compute::start`] needs to know.
@@ -9,14 +11,31 @@ pub struct ComputeConfig {
     pub branch: BranchId,
     /// Memory of the page cache.
     pub memory_bytes: usize,
-    /// Uncommitted writes that one transaction may hold; 54000 beyond.
+    /// Uncommitted writes that one transaction may hold in memory; beyond it they go to disk.
     pub transaction_limit_bytes: usize,
+    /// The same of all transactions together.
+    pub transactions_limit_bytes: usize,
+    /// A directory for uncommitted writes that exceed their memory. Without one a transaction that does ends with
+    /// 54000.
+    pub spill_directory: Option<PathBuf>,
+    /// What all transactions together may hold there; 54000 beyond.
+    pub spill_limit_bytes: u64,
 }
 
 impl ComputeConfig {
-    /// A compute that uses about `memory_bytes`: three quarters for pages, a quarter at most for one
-    /// transaction's writes.
+    /// A compute that uses about `memory_bytes`: three quarters for pages, an eighth at most for one
+    /// transaction's writes, and as much again for all of them.
     pub fn new(branch: BranchId, memory_bytes: usize) -> Self {
-        Self { branch, memory_bytes: memory_bytes / 4 * 3, transaction_limit_bytes: memory_bytes / 4 }
+        Self {
+            branch,
+            memory_bytes: memory_bytes / 4 * 3,
+            transaction_limit_bytes: memory_bytes / 8,
+            transactions_limit_bytes: memory_bytes / 4,
+            spill_directory: None,
+            spill_limit_bytes: DEFAULT_SPILL_LIMIT_BYTES,
+        }
     }
 }
+
+/// More than most disks have to give.
+const DEFAULT_SPILL_LIMIT_BYTES: u64 = 1 << 40;

@@ -17,6 +17,7 @@ use crate::reclaim::ReclaimQueue;
 use crate::sequencer::Sequencer;
 use crate::shipper::Shipper;
 use crate::snapshot::Snapshots;
+use crate::transaction::Spilling;
 
 /// See the module.
 pub(crate) struct Engine {
@@ -28,6 +29,7 @@ pub(crate) struct Engine {
     pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) shipper: Arc<Shipper>,
     pub(crate) locks: LockTable,
+    pub(crate) spilling: Arc<Spilling>,
     pub(crate) reclaim: Arc<ReclaimQueue>,
     pub(crate) next_owner: AtomicU64,
 }

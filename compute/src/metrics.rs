@@ -54,6 +54,10 @@ fn publish(engine: &Engine) {
     gauge!("alluvium_cache_old_versions").set(cache.counters.old_versions.load(Ordering::Relaxed) as f64);
     gauge!("alluvium_cache_capacity_pages").set(f64::from(cache.capacity_pages()));
     gauge!("alluvium_cache_free_pages").set(f64::from(cache.free_pages()));
+    let spilled = storage::spill::totals();
+    counter!("alluvium_spill_written_bytes_total").absolute(spilled.written_bytes);
+    counter!("alluvium_spill_files_total").absolute(spilled.files);
+    gauge!("alluvium_spill_used_bytes").set(spilled.used_bytes as f64);
     counter!("alluvium_lock_waits_total").absolute(engine.locks.waited());
     counter!("alluvium_deadlocks_total").absolute(engine.locks.deadlocks());
 }

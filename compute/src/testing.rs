@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::compute::Compute;
 use crate::sequencer::{Commit, CommitTree};
-use crate::transaction::{TreeWrites, Write};
+use crate::transaction::{TreeWrites, Write, Writes};
 
 /// One branch's log.
 pub struct MemoryLog {
@@ -187,13 +187,17 @@ impl BareCommit {
             writes.insert(key.into(), Write::Put(value));
         }
         assert!(trees.is_sorted_by_key(|(tree, _)| *tree), "trees of a commit ascend");
-        let trees = trees.into_iter().map(|(tree, writes)| CommitTree { tree, writes: Arc::new(writes) }).collect();
+        let trees = trees
+            .into_iter()
+            .map(|(tree, writes)| CommitTree { tree, writes: Writes::of_memory(tree, writes) })
+            .collect();
         Self(Commit { trees, ..Commit::default() })
     }
 
     /// Applies it and lays it out in the log; does not wait until it is durable.
     pub fn run(&self, compute: &Compute) -> Result<Lsn, SqlError> {
-        compute.engine().sequencer.commit(&self.0)
+        let committed = compute.engine().sequencer.commit(&self.0)?;
+        committed.ok_or_else(|| SqlError::internal("the commit does not fit into the page cache"))
     }
 }
 

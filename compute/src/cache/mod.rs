@@ -194,6 +194,16 @@ impl PageCache {
         self.current(page, &guard).is_some_and(|frame| self.pool.header(frame).lsn() <= at)
     }
 
+    /// True when no record of a page lies above `at`, whether it is in memory or not. By the sequencer's holder,
+    /// while no batch is open.
+    pub(crate) fn last_change_is_by(&self, page: PageNo, at: Lsn) -> bool {
+        let guard = epoch::pin();
+        match self.current(page, &guard) {
+            Some(frame) => self.pool.header(frame).lsn() <= at,
+            None => self.last_known_change(self.directory.slot(page).evicted_lsn.load(Ordering::Acquire)) <= at,
+        }
+    }
+
     /// Publishes a fetched page: its content at `at`, last changed at `lsn`. Answers the frame that now holds
     /// it, pinned.
     fn install(&self, page: PageNo, frame: Frame, lsn: Lsn, at: Lsn) -> Result<Frame, CacheError> {

@@ -1,6 +1,5 @@
 //! One commit through the sequencer.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +14,7 @@ use super::writer::{BatchWriter, NewestReader};
 use super::{Inner, Sequencer, SequencerError};
 use crate::blocking::blocking;
 use crate::cache::{CacheError, CopiedPage, GuardedReader, PinnedPage, SnapshotReader};
-use crate::transaction::TreeWrites;
+use crate::transaction::Writes;
 
 /// Leaves copied ahead for one commit. Larger commits copy the rest inside: they are not what the rate of
 /// commits is made of.
@@ -23,21 +22,23 @@ const COPY_AHEAD_LIMIT: usize = 256;
 /// Log bytes applied and not yet taken by the log, beyond which commits wait outside.
 const UNSEALED_LIMIT_BYTES: u64 = 32 << 20;
 /// Longest batch that we make; consumers refuse more.
-const BATCH_LIMIT_BYTES: usize = (storage::batch::MAX_BATCH_BYTES / 2) as usize;
+pub(super) const BATCH_LIMIT_BYTES: usize = (storage::batch::MAX_BATCH_BYTES / 2) as usize;
 
 /// The writes to one tree.
 pub(crate) struct CommitTree {
     pub(crate) tree: TreeId,
-    pub(crate) writes: Arc<TreeWrites>,
+    pub(crate) writes: Writes,
 }
 
 impl CommitTree {
-    fn pairs(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> + Clone {
-        self.writes.iter().map(|(key, write)| (&**key, write.value().map(|value| &**value)))
+    /// Of writes that are all in memory, as those that are applied one by one are.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> + Clone {
+        let writes = self.writes.in_memory().expect("writes on disk go the way of large commits");
+        writes.iter().map(|(key, write)| (&**key, write.value().map(|value| &**value)))
     }
 
     fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.writes.keys().map(|key| &**key)
+        self.pairs().map(|(key, _)| key)
     }
 }
 
@@ -61,8 +62,9 @@ struct Supplies {
 }
 
 impl Sequencer {
-    /// Applies and logs; answers the batch's end. Blocks on missing pages and on a log that does not keep up.
-    pub(crate) fn commit(&self, commit: &Commit) -> Result<Lsn> {
+    /// Applies and logs; answers the batch's end, or none where memory has no room for all pages that it would
+    /// change: nothing was done then. Blocks on missing pages and on a log that does not keep up.
+    pub(crate) fn commit(&self, commit: &Commit) -> Result<Option<Lsn>> {
         self.check_size(commit)?;
         self.wait_for_log()?;
         let mut supplies = Supplies::default();
@@ -79,7 +81,7 @@ impl Sequencer {
                 Ok(lsn) => {
                     self.cache.collect_later(&mut replaced);
                     self.commits.fetch_add(1, Ordering::Relaxed);
-                    return Ok(lsn);
+                    return Ok(Some(lsn));
                 }
                 Err(SequencerError::NotResident(page)) => {
                     // Copies take room that the page may need.
@@ -87,6 +89,7 @@ impl Sequencer {
                     supplies.pins.push(self.cache.load_current(page)?);
                 }
                 Err(SequencerError::NoRoom(pages)) if attempt < 4 => self.cache.make_room_for(pages)?,
+                Err(SequencerError::NoRoom(_)) => return Ok(None),
                 Err(error) => return Err(error.into_sql()),
             }
         }
@@ -98,8 +101,8 @@ impl Sequencer {
         let bytes: usize = commit
             .trees
             .iter()
-            .flat_map(|tree| tree.writes.iter())
-            .map(|(key, write)| key.len() + write.value().map_or(0, |value| value.len()) + 32)
+            .flat_map(CommitTree::pairs)
+            .map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len) + 32)
             .sum();
         if bytes > BATCH_LIMIT_BYTES {
             let text = format!("transaction of {bytes} bytes exceeds the limit of {BATCH_LIMIT_BYTES} bytes");
@@ -110,7 +113,7 @@ impl Sequencer {
 
     /// Backpressure: what is applied stays in memory until the log has it.
     #[expect(clippy::disallowed_methods, reason = "a pause of a session that the log holds up, not of the sequencer")]
-    fn wait_for_log(&self) -> Result<()> {
+    pub(crate) fn wait_for_log(&self) -> Result<()> {
         if self.unsealed_bytes.load(Ordering::Relaxed) < UNSEALED_LIMIT_BYTES {
             return self.shipper.check();
         }
@@ -179,10 +182,7 @@ impl Sequencer {
         commit: &Commit,
         supplies: &mut Supplies,
     ) -> Result<Lsn, SequencerError> {
-        if !inner.dropped.is_empty() && commit.trees.iter().any(|tree| inner.dropped.contains(&tree.tree)) {
-            let text = "could not serialize access due to concurrent drop";
-            return Err(SequencerError::Refused(SqlError::new(SqlState::SERIALIZATION_FAILURE, text)));
-        }
+        self.check_dropped(inner, commit)?;
         let lsn = self.batch(inner, &mut supplies.copies, |writer| {
             let mut prepared: SmallVec<[Prepared; 8]> = SmallVec::new();
             for tree in &commit.trees {
@@ -195,12 +195,35 @@ impl Sequencer {
             }
             Ok(())
         })?;
+        self.committed(inner, commit, lsn);
+        Ok(lsn)
+    }
+
+    /// A late writer must not revive a tree.
+    pub(super) fn check_dropped(&self, inner: &Inner, commit: &Commit) -> Result<(), SequencerError> {
+        if !inner.dropped.is_empty() && commit.trees.iter().any(|tree| inner.dropped.contains(&tree.tree)) {
+            let text = "could not serialize access due to concurrent drop";
+            return Err(SequencerError::Refused(SqlError::new(SqlState::SERIALIZATION_FAILURE, text)));
+        }
+        Ok(())
+    }
+
+    /// What a commit changes besides pages. By the sequencer's holder.
+    pub(super) fn committed(&self, inner: &mut Inner, commit: &Commit, lsn: Lsn) {
         inner.dropped.extend(&commit.dropped);
         self.attach(&commit.attached, lsn);
         if commit.trees.iter().any(|tree| tree.tree == self.catalog_tree) {
             self.catalog_version.store(lsn.0, Ordering::Release);
         }
-        Ok(lsn)
+    }
+
+    /// Outside: brings in and pins the pages that writes will touch.
+    pub(crate) fn pin_for(&self, trees: &[CommitTree]) -> Result<Vec<PinnedPage>> {
+        let mut supplies = Supplies::default();
+        for tree in trees {
+            self.gather_slowly(tree, &mut supplies)?;
+        }
+        Ok(supplies.pins)
     }
 
     /// Memory for every page that may be copied or made must be there before the first record.
@@ -208,12 +231,23 @@ impl Sequencer {
     /// Inner pages change only where pages are made or merged: a merge takes a leaf, its sibling and their
     /// parent, and merges of inner pages are fewer than those of leaves.
     pub(super) fn check_room(&self, prepared: &[Prepared], deletes: bool) -> Result<(), SequencerError> {
+        self.check_room_with(prepared, deletes, 0)
+    }
+
+    /// [`Sequencer::check_room`] with so many pages more.
+    pub(super) fn check_room_with(
+        &self,
+        prepared: &[Prepared],
+        deletes: bool,
+        others: usize,
+    ) -> Result<(), SequencerError> {
         let changed = |prepared: &Prepared| {
             let leaves = prepared.leaf_pages().count();
             let bound = if deletes { 4 * leaves } else { leaves } + prepared.new_pages_bound() + 16;
             bound.min(prepared.changed_pages_bound())
         };
         let most: usize = prepared.iter().map(|prepared| prepared.new_pages_bound() + changed(prepared)).sum();
+        let most = most + others;
         if most <= self.cache.reserved_pages() { Ok(()) } else { Err(SequencerError::NoRoom(most)) }
     }
 

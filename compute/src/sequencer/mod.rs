@@ -14,7 +14,9 @@
 //! The mutex around [`Inner`] *is* the sequencer: holding it is the right to read and change pages above the
 //! sealed boundary.
 
+mod attach;
 mod commit;
+mod rebuilt;
 mod trees;
 mod writer;
 
@@ -28,7 +30,9 @@ use storage::batch::BatchEncoder;
 use storage::btree::TreeError;
 use storage::{Lsn, PageNo, TreeId};
 
+pub(crate) use attach::{Attached, LargeBatch};
 pub(crate) use commit::{Commit, CommitTree};
+pub(crate) use rebuilt::{RebuiltLeaf, RebuiltLeaves};
 pub(crate) use trees::PageRun;
 
 use crate::cache::{CacheError, Change, PageCache, ReplacedVersion};
@@ -82,6 +86,8 @@ pub(crate) enum SequencerError {
     NotResident(PageNo),
     /// Nothing was applied. Make room for so many pages and try again.
     NoRoom(usize),
+    /// Nothing was applied. Leaves have changed since they were rebuilt.
+    Stale,
     /// Nothing was applied.
     Refused(SqlError),
     /// Something was: this compute must stop.
@@ -105,6 +111,7 @@ impl SequencerError {
                 SqlError::new(SqlState::OUT_OF_MEMORY, "transaction changes more pages than fit into memory")
                     .with_hint("Split it into several transactions.")
             }
+            Self::Stale => SqlError::internal("a leaf changed while a large commit was being prepared"),
             Self::Refused(error) => error,
             Self::Broken(error) => crate::cache::tree_error(error),
         }

@@ -9,8 +9,8 @@ use sql::store::{Cursor, Direction, Interrupt, KeyRange};
 use storage::btree;
 use storage::{Lsn, TreeId};
 
-use super::overlay::{OverlayCursor, Write};
 use super::read::existing;
+use super::writes::{Write, WritesCursor};
 use crate::cache::{PageCache, SnapshotReader};
 
 /// Committed rows of a range at one LSN.
@@ -74,7 +74,7 @@ pub(super) struct MergeCursor {
     base: Option<Base>,
     /// The base cursor stands on a row of the range that was not answered yet.
     base_ready: bool,
-    overlay: Option<OverlayCursor>,
+    overlay: Option<WritesCursor>,
     current: Current,
 }
 
@@ -90,7 +90,7 @@ impl MergeCursor {
         cache: &Arc<PageCache>,
         tree: TreeId,
         base_at: Option<Lsn>,
-        overlay: Option<OverlayCursor>,
+        overlay: Option<WritesCursor>,
         range: KeyRange,
         direction: Direction,
         interrupt: Arc<Interrupt>,
@@ -119,7 +119,7 @@ impl MergeCursor {
                     self.base = None;
                 }
             }
-            let own = self.overlay.as_ref().and_then(OverlayCursor::peek);
+            let own = self.overlay.as_ref().and_then(WritesCursor::peek);
             let base = self.base.as_ref().map(|base| base.cursor.key());
             let order = match (base, own) {
                 (None, None) => return Ok(false),
@@ -139,7 +139,8 @@ impl MergeCursor {
             if order == Ordering::Equal {
                 self.base_ready = false;
             }
-            if let Some((key, Write::Put(value))) = self.overlay.as_mut().and_then(OverlayCursor::pop) {
+            let own = self.overlay.as_mut().map_or(Ok(None), WritesCursor::pop)?;
+            if let Some((key, Write::Put(value))) = own {
                 self.current = Current::Own { key, value };
                 return Ok(true);
             }

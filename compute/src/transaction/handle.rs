@@ -16,9 +16,11 @@ use storage::{Lsn, TreeId};
 
 use super::check::check_pages;
 use super::cursor::MergeCursor;
+use super::large;
 use super::load::Loader;
-use super::overlay::{Overlay, OverlayCursor, TreeWrites, Write};
+use super::overlay::Overlay;
 use super::read::{self, Since};
+use super::writes::{TreeWrites, Write, Writes};
 use crate::engine::Engine;
 use crate::lock::{Acquired, LockModes, LockName, OwnerId};
 use crate::sequencer::{Commit, CommitTree, PageRun};
@@ -123,7 +125,7 @@ impl EngineTransaction {
         }
         let lsn = engine.positions.durable();
         let state = State {
-            overlay: Overlay::new(engine.config.transaction_limit_bytes),
+            overlay: Overlay::new(engine.spilling.clone()),
             row_locks: Vec::new(),
             table_locks: SmallVec::new(),
             trees: Trees::default(),
@@ -223,9 +225,9 @@ impl EngineTransaction {
     }
 
     /// The writes with what the upkeep tree must learn.
-    fn assemble(&self, state: &mut State) -> (Commit, Vec<Upkeep>) {
-        let mut trees: Vec<CommitTree> =
-            state.overlay.take().into_iter().map(|(tree, writes)| CommitTree { tree, writes }).collect();
+    fn assemble(&self, state: &mut State) -> Result<(Commit, Vec<Upkeep>)> {
+        let taken = state.overlay.take()?.into_iter();
+        let mut trees: Vec<CommitTree> = taken.map(|writes| CommitTree { tree: writes.tree(), writes }).collect();
         let dropped = std::mem::take(&mut state.trees.dropped);
         trees.retain(|writes| !dropped.contains(&writes.tree));
         let (mut rows, mut reclaim, mut gone) = (TreeWrites::new(), Vec::new(), Vec::new());
@@ -252,10 +254,23 @@ impl EngineTransaction {
             gone.push(tree);
         }
         if !rows.is_empty() {
-            trees.push(CommitTree { tree: self.engine.sequencer.upkeep_tree, writes: Arc::new(rows) });
+            let tree = self.engine.sequencer.upkeep_tree;
+            trees.push(CommitTree { tree, writes: Writes::of_memory(tree, rows) });
             trees.sort_unstable_by_key(|writes| writes.tree);
         }
-        (Commit { trees, dropped: gone, attached }, reclaim)
+        Ok((Commit { trees, dropped: gone, attached }, reclaim))
+    }
+}
+
+impl EngineTransaction {
+    /// In one go within the sequencer, or, if there is much of it, mostly outside.
+    fn commit_assembled(&self, commit: &Commit) -> Result<Lsn> {
+        if !large::is_large(&self.engine, commit)?
+            && let Some(lsn) = self.engine.sequencer.commit(commit)?
+        {
+            return Ok(lsn);
+        }
+        large::commit(&self.engine, &self.shared.interrupt, commit)
     }
 }
 
@@ -347,7 +362,7 @@ impl Transaction for EngineTransaction {
     fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>> {
         let at = {
             let state = self.shared.state.lock();
-            if let Some(write) = state.overlay.joined(tree, key) {
+            if let Some(write) = state.overlay.joined(tree, key)? {
                 return Ok(write.value().cloned());
             }
             self.base_of(&state, tree)
@@ -361,12 +376,13 @@ impl Transaction for EngineTransaction {
     fn scan(&self, tree: TreeId, range: KeyRange, direction: Direction) -> Result<Box<dyn Cursor>> {
         let (at, overlay) = {
             let state = self.shared.state.lock();
-            (self.base_of(&state, tree), state.overlay.tree(tree))
+            (self.base_of(&state, tree), state.overlay.tree(tree)?)
         };
         let overlay = overlay.map(|writes| {
             let (lower, upper) = (range.lower.as_ref().map(|key| &key[..]), range.upper.as_ref().map(|key| &key[..]));
-            OverlayCursor::new(writes, lower, upper, direction == Direction::Forward)
+            writes.cursor(lower, upper, direction == Direction::Forward)
         });
+        let overlay = overlay.transpose()?;
         let interrupt = self.shared.interrupt.clone();
         Ok(Box::new(MergeCursor::new(&self.engine.cache, tree, at, overlay, range, direction, interrupt)))
     }
@@ -374,7 +390,11 @@ impl Transaction for EngineTransaction {
     fn get_latest(&self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>> {
         let own = {
             let state = self.shared.state.lock();
-            if let Some(write) = state.overlay.of_statement(tree, key).or_else(|| state.overlay.joined(tree, key)) {
+            let write = match state.overlay.of_statement(tree, key)? {
+                Some(write) => Some(write),
+                None => state.overlay.joined(tree, key)?,
+            };
+            if let Some(write) = write {
                 return Ok(write.value().cloned());
             }
             state.trees.own(tree).map(|own| own.loaded)
@@ -392,7 +412,7 @@ impl Transaction for EngineTransaction {
             if state.finished {
                 return Err(over());
             }
-            if state.overlay.of_statement(tree, key).is_some() {
+            if state.overlay.of_statement(tree, key)?.is_some() {
                 return Ok(LockedRow::WrittenByThisStatement);
             }
             // Nobody else can see the tree.
@@ -415,7 +435,7 @@ impl Transaction for EngineTransaction {
                     state.row_locks.push(name);
                 }
                 // Written by an earlier statement, so locked since then.
-                if state.overlay.joined(tree, key).is_some() {
+                if state.overlay.joined(tree, key)?.is_some() {
                     return Ok(LockedRow::Unchanged);
                 }
             }
@@ -505,8 +525,7 @@ impl Transaction for EngineTransaction {
         self.check_writable()?;
         {
             let mut state = self.shared.state.lock();
-            let written =
-                state.overlay.tree(tree).is_some() || state.overlay.statement_writes_to(tree) || state.finished;
+            let written = state.overlay.has_written_to(tree) || state.finished;
             let number = state.loads;
             let own = state.trees.created.iter_mut().find(|own| own.tree == tree);
             let Some(own) = own.filter(|own| own.load.is_none() && !written) else {
@@ -542,13 +561,19 @@ impl Transaction for EngineTransaction {
             return Ok(None);
         }
         let runs: Vec<Upkeep> = state.trees.created.iter().flat_map(OwnTree::upkeep).collect();
-        let (commit, reclaim) = self.assemble(&mut state);
+        let (commit, reclaim) = match self.assemble(&mut state) {
+            Ok(assembled) => assembled,
+            Err(error) => {
+                self.abort(&mut state);
+                return Err(error);
+            }
+        };
         if commit.trees.is_empty() {
             self.finish(&mut state);
             self.engine.reclaim_later(reclaim);
             return Ok(None);
         }
-        let outcome = self.engine.sequencer.commit(&commit);
+        let outcome = self.commit_assembled(&commit);
         self.finish(&mut state);
         match outcome {
             Ok(lsn) => {

@@ -8,12 +8,18 @@
 mod check;
 mod cursor;
 mod handle;
+mod large;
 mod load;
 mod overlay;
 mod read;
+mod runs;
+mod sink;
+mod spilling;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 pub(crate) use handle::EngineTransaction;
-pub(crate) use overlay::{TreeWrites, Write};
 pub(crate) use read::{get_newest, last_key};
+pub(crate) use spilling::Spilling;
+pub(crate) use writes::{TreeWrites, Write, Writes};

@@ -43,7 +43,8 @@ pub use prepare::{Prepared, check_limits, prepare};
 pub use read::{Value, get, get_many, locate, read_overflow};
 pub use reclaim::{Reclaimed, reclaim_step};
 pub use replace::{
-    LeafAt, Replacement, ReplacementNeeds, collect_value, count_leaves, find_leaf_at, measure_replacement, replace_leaf,
+    LeafAt, Replacement, ReplacementNeeds, collect_value, count_leaves, find_leaf_at, finish_replacing,
+    measure_replacement, replace_leaf,
 };
 pub use space::{PageSet, SpaceCheck, check_space};
 pub(crate) use split::separator_len;

@@ -297,5 +297,11 @@ fn remove_leaf<W: PageWriter>(writer: &mut W, tree: TreeId, mut path: Path, leaf
         }
         gone = parent;
     }
+    Ok(())
+}
+
+/// To be called when all leaves of a tree are replaced, before anything else is done to it: a root that was left
+/// with no child, or one, becomes lower.
+pub fn finish_replacing<W: PageWriter>(writer: &mut W, tree: TreeId) -> Result<(), W::Error> {
     lower_root(writer, tree)
 }

@@ -375,6 +375,7 @@ impl crate::bulk::BulkSink for Pages<'_> {
 
 /// Builds what the writes make of each leaf, then puts it in place; leaves that `skip` names are left out.
 fn replace(pages: &mut MemoryPages, tree: TreeId, writes: &Writes) {
+    let is_even = writes.len().is_multiple_of(2);
     // What readers saw when the leaves were built.
     let seen = pages.clone();
     let mut replacements = Vec::new();
@@ -397,8 +398,8 @@ fn replace(pages: &mut MemoryPages, tree: TreeId, writes: &Writes) {
     let keys = writes.keys().map(Vec::as_slice);
     assert_eq!(count_leaves(&seen, tree, keys, usize::MAX), Ok(replacements.len()));
     for replacement in &replacements {
-        // Leaves need not be in memory.
-        if replacement.leaf != tree.0 {
+        // Leaves may be in memory, and need not be.
+        if replacement.leaf != tree.0 && is_even {
             pages.set_resident(replacement.leaf, false);
         }
     }
@@ -408,7 +409,10 @@ fn replace(pages: &mut MemoryPages, tree: TreeId, writes: &Writes) {
     }
     let before = pages.iter().count();
     pages
-        .commit(|pages| replacements.iter().try_for_each(|replacement| replace_leaf(pages, tree, replacement)))
+        .commit(|pages| {
+            replacements.iter().try_for_each(|replacement| replace_leaf(pages, tree, replacement))?;
+            finish_replacing(pages, tree)
+        })
         .expect("leaves are replaced");
     let made = pages.iter().count() - before;
     assert!(made <= needs.pages_bound(), "{made} pages were made, {needs:?} was announced");

@@ -125,7 +125,12 @@ fn damage_is_told_by_tree_and_page_and_does_not_end_the_check() {
     ] {
         let log = Arc::new(MemoryLog::holding(world.log.bytes().into()));
         let server = Arc::new(Faulty { pages: ReplayPages::new(log.clone()), fault });
-        let config = ComputeConfig { branch: BranchId(1), memory_bytes: 8 << 20, transaction_limit_bytes: 1 << 20 };
+        let config = ComputeConfig {
+            branch: BranchId(1),
+            memory_bytes: 8 << 20,
+            transaction_limit_bytes: 1 << 20,
+            ..ComputeConfig::new(BranchId(1), 0)
+        };
         let compute = world.runtime.block_on(Compute::start(config, log, server)).expect("start");
         let found = problems(&compute, &trees, false);
         assert!(found.iter().any(|problem| problem.problem.contains(wanted)), "{fault:?}: {found:?}");

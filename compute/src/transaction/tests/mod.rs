@@ -3,6 +3,7 @@
 mod basics;
 mod check;
 mod concurrent;
+mod large;
 mod model;
 mod record;
 
@@ -23,6 +24,8 @@ pub(super) struct World {
     pub(super) log: Arc<MemoryLog>,
     pub(super) pages: Arc<ReplayPages>,
     pub(super) compute: Arc<Compute>,
+    config: ComputeConfig,
+    _spilled: Option<tempfile::TempDir>,
 }
 
 impl World {
@@ -32,18 +35,35 @@ impl World {
     }
 
     pub(super) fn on(log: MemoryLog, cache_pages: usize) -> Self {
+        Self::with(log, config(cache_pages), None)
+    }
+
+    /// A new branch, whose transactions hold that many bytes of writes in memory.
+    pub(super) fn spilling(cache_pages: usize, limit_bytes: usize) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = ComputeConfig {
+            transaction_limit_bytes: limit_bytes,
+            transactions_limit_bytes: 4 * limit_bytes,
+            spill_directory: Some(directory.path().to_owned()),
+            ..config(cache_pages)
+        };
+        Self::with(MemoryLog::default(), config, Some(directory))
+    }
+
+    fn with(log: MemoryLog, config: ComputeConfig, spilled: Option<tempfile::TempDir>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let log = Arc::new(log);
         let pages = Arc::new(ReplayPages::new(log.clone()));
-        let compute = runtime.block_on(start(&log, &pages, cache_pages));
-        Self { runtime, log, pages, compute }
+        let compute = runtime.block_on(start(&log, &pages, &config));
+        Self { runtime, log, pages, compute, config, _spilled: spilled }
     }
 
     /// Stops the compute and starts another at the end of the log.
     pub(super) fn restart(&mut self, cache_pages: usize) {
+        self.config.memory_bytes = cache_pages * storage::page::PAGE_SIZE_BYTES;
         self.runtime.block_on(self.compute.shutdown()).expect("shutdown");
-        self.compute = self.runtime.block_on(start(&self.log, &self.pages, cache_pages));
+        self.compute = self.runtime.block_on(start(&self.log, &self.pages, &self.config));
     }
 
     pub(super) fn begin(&self) -> Arc<dyn Transaction> {
@@ -88,13 +108,16 @@ impl Drop for World {
     }
 }
 
-async fn start(log: &Arc<MemoryLog>, pages: &Arc<ReplayPages>, cache_pages: usize) -> Arc<Compute> {
-    let config = ComputeConfig {
-        branch: BranchId(1),
+fn config(cache_pages: usize) -> ComputeConfig {
+    ComputeConfig {
         memory_bytes: cache_pages * storage::page::PAGE_SIZE_BYTES,
         transaction_limit_bytes: 64 << 20,
-    };
-    Compute::start(config, log.clone(), pages.clone()).await.expect("start")
+        ..ComputeConfig::new(BranchId(1), 0)
+    }
+}
+
+async fn start(log: &Arc<MemoryLog>, pages: &Arc<ReplayPages>, config: &ComputeConfig) -> Arc<Compute> {
+    Compute::start(config.clone(), log.clone(), pages.clone()).await.expect("start")
 }
 
 pub(super) fn begin(compute: &Arc<Compute>, isolation: IsolationLevel) -> Arc<dyn Transaction> {

@@ -51,8 +51,7 @@ fn key(key: u8) -> String {
     format!("{key:03} {}", "k".repeat(usize::from(key) * 3))
 }
 
-fn check(steps: Vec<Step>) {
-    let world = World::new(64);
+fn check(world: &World, steps: Vec<Step>) {
     let tree = world.tree();
     let mut model = Model::default();
     let mut transaction = world.begin();
@@ -145,6 +144,11 @@ proptest! {
 
     #[test]
     fn behaves_like_maps(steps in prop::collection::vec(step(), 1..120)) {
-        check(steps);
+        check(&World::new(64), steps);
+    }
+
+    #[test]
+    fn behaves_like_maps_with_writes_on_disk(steps in prop::collection::vec(step(), 1..120), limit in 1..20_000usize) {
+        check(&World::spilling(64, limit), steps);
     }
 }

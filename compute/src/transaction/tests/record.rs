@@ -74,8 +74,7 @@ fn workload(world: &World) -> Vec<TreeId> {
 
 #[test]
 fn the_log_replayed_from_empty_gives_the_pages_in_the_cache() {
-    for cache_pages in [4096, 150] {
-        let world = World::new(cache_pages);
+    for world in [World::new(4096), World::new(150), World::spilling(150, 1), World::spilling(4096, 3000)] {
         workload(&world);
         let engine = world.compute.engine();
         let durable = engine.positions.durable();
@@ -93,8 +92,13 @@ fn the_log_replayed_from_empty_gives_the_pages_in_the_cache() {
 
 #[test]
 fn every_prefix_that_ends_at_a_batch_is_a_valid_database() {
-    let world = World::new(1024);
-    let trees = workload(&world);
+    for world in [World::new(1024), World::spilling(1024, 1)] {
+        check_prefixes(&world);
+    }
+}
+
+fn check_prefixes(world: &World) {
+    let trees = workload(world);
     let log = world.log.bytes();
     let mut pages: BTreeMap<PageNo, Box<Page>> = BTreeMap::new();
     let batches = decode_log(&log);
@@ -118,7 +122,12 @@ fn check_database(log: &[u8], trees: &[TreeId], pages: &BTreeMap<PageNo, Box<Pag
     let runtime = runtime.expect("a runtime");
     let log = Arc::new(MemoryLog::holding(Bytes::copy_from_slice(log)));
     let server = Arc::new(ReplayPages::new(log.clone()));
-    let config = ComputeConfig { branch: BranchId(1), memory_bytes: 8 << 20, transaction_limit_bytes: 1 << 20 };
+    let config = ComputeConfig {
+        branch: BranchId(1),
+        memory_bytes: 8 << 20,
+        transaction_limit_bytes: 1 << 20,
+        ..ComputeConfig::new(BranchId(1), 0)
+    };
     let compute = runtime.block_on(Compute::start(config, log, server)).expect("start");
     for tree in trees {
         let transaction = begin(&compute, IsolationLevel::ReadCommitted);
