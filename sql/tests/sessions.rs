@@ -2,7 +2,7 @@
 //! utility statements). What is expected is what PostgreSQL 15 answers, notices included.
 //!
 //! A script is a list of blocks with an empty line between them: a statement, `----`, and its answer. Rows are written as
-//! `psql -At` writes them with `NULL` for NULL, then the command tag; errors as `ERROR:  <SQLSTATE>: <message>` with their
+//! `psql -At` writes them with `NULL` for NULL (a line with nothing in it as `(empty)`), then the command tag; errors as `ERROR:  <SQLSTATE>: <message>` with their
 //! detail; notices before the rows. Lines that begin with `#` are comments. Each script has a store of its own.
 
 #![allow(clippy::disallowed_methods, reason = "the test waits to see that somebody else waits")]
@@ -25,6 +25,7 @@ struct Lines(String);
 
 impl RowSink for Lines {
     fn row(&mut self, row: &[Datum], columns: &[OutputColumn], _: &[Format], eval: &EvalContext) -> Result<bool> {
+        let start = self.0.len();
         for (position, (datum, column)) in row.iter().zip(columns).enumerate() {
             self.0.push_str(if position > 0 { "|" } else { "" });
             if datum.is_null() {
@@ -32,6 +33,9 @@ impl RowSink for Lines {
             } else {
                 text::format(datum, column.data_type, eval, &mut self.0);
             }
+        }
+        if self.0.len() == start {
+            self.0.push_str("(empty)");
         }
         self.0.push('\n');
         Ok(true)
@@ -89,7 +93,7 @@ fn answer(session: &mut Session, statement: &str) -> String {
             answer.push_str(&detail(fields));
         }
     }
-    answer.trim_end().to_owned()
+    answer.trim_matches('\n').to_owned()
 }
 
 /// Runs a script; answers what differs.
@@ -102,7 +106,7 @@ fn check(script: &Path) -> String {
         let lines: Vec<&str> = block.lines().filter(|line| !line.starts_with('#')).collect();
         let block = lines.join("\n");
         let Some((statement, expected)) = block.split_once("\n----") else { continue };
-        let (found, expected) = (answer(&mut session, statement.trim()), expected.trim());
+        let (found, expected) = (answer(&mut session, statement.trim()), expected.trim_matches('\n'));
         if found != expected {
             let name = script.file_name().unwrap_or_default().to_string_lossy();
             _ = writeln!(failures, "{name}: {statement}\n-- expected\n{expected}\n-- found\n{found}\n");

@@ -11,6 +11,7 @@ use super::resolve::{self, Context};
 use super::scalar::{Aggregate, ColumnId, Order, Scalar};
 use super::{Binder, group, order};
 use crate::error::{Result, SqlError, SqlState};
+use crate::functions::aggregates::ordered_set::ORDERED_SET;
 use crate::types::{DataType, Datum};
 
 /// The parts of a call.
@@ -30,9 +31,6 @@ impl Binder<'_> {
             let error =
                 SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {} does not exist", function.name));
             return Err(place(self, error));
-        }
-        if !function.within_group.is_empty() {
-            return Err(place(self, SqlError::unsupported("WITHIN GROUP")));
         }
         if function.null_treatment.is_some() {
             return Err(place(self, SqlError::unsupported("IGNORE NULLS")));
@@ -54,6 +52,23 @@ impl Binder<'_> {
             FunctionArguments::Subquery(_) => {
                 return Err(place(self, SqlError::new(SqlState::SYNTAX_ERROR, "a subquery needs its own parentheses")));
             }
+        };
+        let ordered_set = ORDERED_SET.contains(&name.as_str());
+        let within = function.within_group.as_slice();
+        if ordered_set || !within.is_empty() {
+            within_group(&name, ordered_set, function, !order_by.is_empty() || distinct)
+                .map_err(|error| place(self, error))?;
+        }
+        let named = super::named_args::positional(&name, args).map_err(|error| place(self, error))?;
+        // The value of WITHIN GROUP is the last argument.
+        let with_value: Vec<FunctionArg> = within
+            .first()
+            .map(|key| [args, &[FunctionArg::Unnamed(FunctionArgExpr::Expr(key.expr.clone()))]].concat())
+            .unwrap_or_default();
+        let (args, order_by) = match (&named, within) {
+            (Some(named), _) => (named.as_slice(), order_by),
+            (None, [_]) => (with_value.as_slice(), within),
+            _ => (args, order_by),
         };
         let star = matches!(args, [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]);
         let call = Call { name, args, distinct, order_by, star };
@@ -345,6 +360,26 @@ impl Binder<'_> {
         let text = if text.trim().parse::<f64>().is_ok() { format!("{} {unit}", text.trim()) } else { text };
         self.coerce(super::expr::unknown(&text), DataType::INTERVAL, Context::Explicit)
             .map_err(|error| place(self, error))
+    }
+}
+
+/// Refuses what Postgres refuses of ordered-set aggregates.
+fn within_group(name: &str, ordered_set: bool, function: &Function, other_order: bool) -> Result<()> {
+    let wrong = |message: String| Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, message));
+    match function.within_group.as_slice() {
+        [] => wrong(format!("WITHIN GROUP is required for ordered-set aggregate {name}")),
+        _ if ordered_set && function.over.is_some() => Err(SqlError::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "OVER is not supported for ordered-set aggregate ".to_owned() + name,
+        )),
+        [_] if ordered_set && !other_order => Ok(()),
+        _ if ordered_set => {
+            Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("{name} takes one ORDER BY, in WITHIN GROUP")))
+        }
+        _ if resolve::is_aggregate(name) => {
+            wrong(format!("{name} is not an ordered-set aggregate, so it cannot have WITHIN GROUP"))
+        }
+        _ => Err(SqlError::unsupported(format!("{name} WITHIN GROUP"))),
     }
 }
 

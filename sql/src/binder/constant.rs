@@ -21,7 +21,7 @@ pub(crate) fn fold(scalar: Scalar, eval: &EvalContext) -> Scalar {
     let mut values = Vec::with_capacity(args.len());
     for arg in args {
         let Scalar::Literal { value, .. } = arg else {
-            if function.strict && args.iter().any(is_null) {
+            if function.strict && args.iter().any(is_null) && !args.iter().any(fails) {
                 return Scalar::null(*data_type);
             }
             return scalar;
@@ -35,6 +35,14 @@ pub(crate) fn fold(scalar: Scalar, eval: &EvalContext) -> Scalar {
         Ok(value) => Scalar::Literal { value, data_type: *data_type },
         Err(_) => scalar,
     }
+}
+
+/// Whether it is a call of literals that was not folded: its error is the statement's.
+fn fails(scalar: &Scalar) -> bool {
+    let Scalar::Call { function, args, .. } = scalar else { return false };
+    function.volatility == Volatility::Immutable
+        && !function.session
+        && args.iter().all(|arg| matches!(arg, Scalar::Literal { .. }))
 }
 
 fn is_null(scalar: &Scalar) -> bool {

@@ -368,6 +368,12 @@ impl Binder<'_> {
     }
 
     fn between(&mut self, expr: &Expr, negated: bool, low: &Expr, high: &Expr, scope: &Scope<'_>) -> Result<Scalar> {
+        if let Some(low) = crate::parser::symmetric(low) {
+            let one = self.between(expr, negated, &low, high, scope)?;
+            let other = self.between(expr, negated, high, &low, scope)?;
+            let both = vec![one, other];
+            return Ok(if negated { constant::and(both) } else { constant::or(both) });
+        }
         let value = self.expr(expr, scope)?;
         let (low, high) = (self.expr(low, scope)?, self.expr(high, scope)?);
         let (above, below) = if negated { ("<", ">") } else { (">=", "<=") };
@@ -436,6 +442,11 @@ impl Binder<'_> {
     fn access(&mut self, root: &Expr, chain: &[ast::AccessExpr], scope: &Scope<'_>) -> Result<Scalar> {
         let array = self.expr(root, scope)?;
         let mut indexes = Vec::with_capacity(chain.len());
+        let is_slice =
+            |access: &ast::AccessExpr| matches!(access, ast::AccessExpr::Subscript(ast::Subscript::Slice { .. }));
+        if chain.iter().any(is_slice) {
+            return self.slice(array, root, chain, scope);
+        }
         for access in chain {
             match access {
                 ast::AccessExpr::Subscript(ast::Subscript::Index { index }) => {
@@ -456,6 +467,40 @@ impl Binder<'_> {
             return Err(self.place(error, root.span()));
         };
         Ok(Scalar::Subscript { array: Box::new(array), indexes, data_type: element })
+    }
+
+    /// `a[1:2]`. Beside a slice, an index is a slice from 1.
+    fn slice(&mut self, array: Scalar, root: &Expr, chain: &[ast::AccessExpr], scope: &Scope<'_>) -> Result<Scalar> {
+        let data_type = array.data_type();
+        if data_type.element().is_none() {
+            let name = data_type.name();
+            let message = format!("cannot subscript type {name} because it does not support subscripting");
+            return Err(self.place(SqlError::new(SqlState::DATATYPE_MISMATCH, message), root.span()));
+        }
+        let number = |value: i32| Scalar::Literal { value: Datum::Int4(value), data_type: DataType::INT4 };
+        let mut args = vec![array];
+        for access in chain {
+            let (lower, upper) = match access {
+                ast::AccessExpr::Subscript(ast::Subscript::Slice { lower_bound, upper_bound, stride: None }) => {
+                    (lower_bound.as_ref(), upper_bound.as_ref())
+                }
+                ast::AccessExpr::Subscript(ast::Subscript::Index { index }) => (None, Some(index)),
+                _ => return Err(SqlError::new(SqlState::SYNTAX_ERROR, "an array slice takes two bounds")),
+            };
+            let from_one = matches!(access, ast::AccessExpr::Subscript(ast::Subscript::Index { .. }));
+            for bound in [lower, upper] {
+                let (value, given) = match bound {
+                    Some(bound) => {
+                        let bound = self.expr(bound, scope)?;
+                        (self.coerce(bound, DataType::INT4, Context::Assignment)?, 1)
+                    }
+                    None => (number(1), i32::from(from_one)),
+                };
+                args.extend([value, number(given)]);
+            }
+        }
+        let function = crate::functions::array::slice_function();
+        Ok(Scalar::Call { function, args, data_type })
     }
 
     fn collate(&mut self, expr: &Expr, collation: &ast::ObjectName, scope: &Scope<'_>) -> Result<Scalar> {

@@ -17,6 +17,7 @@ mod from;
 mod group;
 mod insert;
 pub mod logical;
+mod named_args;
 mod names;
 mod order;
 mod output_names;
@@ -93,6 +94,12 @@ impl Columns {
             },
             (None, None) => format!("column {id}"),
         }
+    }
+
+    /// Alias of the table that a column is of.
+    pub fn alias(&self, id: ColumnId) -> Option<&str> {
+        let (table, _) = self.infos.get(id)?.origin?;
+        Some(&self.tables[table].1)
     }
 
     /// Name with the table's alias.

@@ -255,3 +255,50 @@ fn cut(args: &[Datum]) -> Result<Datum> {
     let parts = parts.into_iter().map(part).collect();
     Ok(Datum::Array(Arc::new(Array::one_dimensional(T::TEXT, parts))))
 }
+
+/// `a[1:2]`: the array, then for each bound its value and whether it was given.
+static SLICE: ScalarFunction = scalar("array slice", &[ANY, T::INT4], ANY, |_, args| slice(args)).variadic().nullable();
+
+/// What the binder makes of a slice; no call by name reaches it.
+pub(crate) fn slice_function() -> &'static ScalarFunction {
+    &SLICE
+}
+
+fn slice(args: &[Datum]) -> Result<Datum> {
+    let Datum::Array(array) = &args[0] else { return Ok(Datum::Null) };
+    let empty = || Ok(Datum::Array(Arc::new(Array { element: array.element, dimensions: vec![], elements: vec![] })));
+    let bounds = args[1..].chunks_exact(4);
+    let wanted = bounds.len();
+    // First and last position in each dimension, from 0.
+    let mut ranges: Vec<(usize, usize)> = Vec::with_capacity(array.dimensions.len());
+    let mut nothing = wanted > array.dimensions.len() || array.dimensions.is_empty();
+    for (at, bounds) in bounds.enumerate() {
+        let value = |bound: usize| match (&bounds[bound], &bounds[bound + 1]) {
+            (_, Datum::Int4(0)) => Ok(None),
+            (Datum::Int4(value), _) => Ok(Some(i64::from(*value))),
+            _ => Err(()),
+        };
+        let (Ok(lower), Ok(upper)) = (value(0), value(2)) else { return Ok(Datum::Null) };
+        let Some((length, first)) = array.dimensions.get(at) else { continue };
+        let (first, last) = (i64::from(*first), i64::from(*first) + i64::from(*length) - 1);
+        let (lower, upper) = (lower.unwrap_or(first).max(first), upper.unwrap_or(last).min(last));
+        nothing |= lower > upper;
+        ranges.push(((lower - first).max(0) as usize, (upper - first).max(0) as usize));
+    }
+    if nothing {
+        return empty();
+    }
+    ranges.extend(array.dimensions[wanted..].iter().map(|(length, _)| (0, *length as usize - 1)));
+    let inside = |number: usize| {
+        let mut rest = number;
+        array.dimensions.iter().zip(&ranges).rev().all(|((length, _), (first, last))| {
+            let place = rest % *length as usize;
+            rest /= *length as usize;
+            (*first..=*last).contains(&place)
+        })
+    };
+    let elements = array.elements.iter().enumerate().filter(|(number, _)| inside(*number));
+    let elements = elements.map(|(_, element)| element.clone()).collect();
+    let dimensions = ranges.iter().map(|(first, last)| ((last - first + 1) as u32, 1)).collect();
+    Ok(Datum::Array(Arc::new(Array { element: array.element, dimensions, elements })))
+}

@@ -1,7 +1,7 @@
 //! Functions, operators and aggregates: their signatures, how calls are resolved, and what they do.
 
-mod aggregates;
-mod array;
+pub(crate) mod aggregates;
+pub(crate) mod array;
 mod binary_string;
 mod check;
 mod datetime;

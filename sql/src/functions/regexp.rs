@@ -17,6 +17,15 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
         let regex = regular_expression(string(&args[1])?, false)?;
         Ok(regex.captures(string(&args[0])?).map_or(Datum::Null, |found| first_group(&found)))
     }),
+    scalar("similar_to_escape", &[T::TEXT], T::TEXT, |_, args| similar(string(&args[0])?, Some('\\'))),
+    scalar("similar_to_escape", &[T::TEXT, T::TEXT], T::TEXT, |_, args| {
+        let mut escape = string(&args[1])?.chars();
+        match (escape.next(), escape.next()) {
+            (escape, None) => similar(string(&args[0])?, escape),
+            _ => Err(SqlError::new(SqlState::INVALID_ESCAPE_SEQUENCE, "invalid escape string")
+                .with_hint("Escape string must be empty or one character.")),
+        }
+    }),
     scalar("regexp_replace", &[T::TEXT, T::TEXT, T::TEXT], T::TEXT, |_, args| replace(args, "")),
     scalar("regexp_replace", &[T::TEXT, T::TEXT, T::TEXT, T::TEXT], T::TEXT, |_, args| {
         replace(args, string(&args[3])?)
@@ -51,6 +60,44 @@ pub static FUNCTIONS: &[ScalarFunction] = &[
         Ok(texts(split(string(&args[0])?, &compile(&args[1], string(&args[2])?)?.0)))
     }),
 ];
+
+/// A pattern of SIMILAR TO as a regular expression.
+fn similar(pattern: &str, escape: Option<char>) -> Result<Datum> {
+    let mut out = String::from("^(?:");
+    let (mut chars, mut in_brackets) = (pattern.chars(), false);
+    while let Some(next) = chars.next() {
+        match next {
+            _ if Some(next) == escape => {
+                if let Some(escaped) = chars.next() {
+                    if !escaped.is_alphanumeric() {
+                        out.push('\\');
+                    }
+                    out.push(escaped);
+                }
+            }
+            '[' | ']' => {
+                in_brackets = next == '[';
+                out.push(next);
+            }
+            _ if in_brackets => {
+                if next == '\\' {
+                    out.push('\\');
+                }
+                out.push(next);
+            }
+            '%' => out.push_str(".*"),
+            '_' => out.push('.'),
+            '(' => out.push_str("(?:"),
+            '\\' | '.' | '^' | '$' => {
+                out.push('\\');
+                out.push(next);
+            }
+            _ => out.push(next),
+        }
+    }
+    out.push_str(")$");
+    Ok(Datum::text(out))
+}
 
 /// The set-returning ones.
 pub static TABLE_FUNCTIONS: &[TableFunction] = &[

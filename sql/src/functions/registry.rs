@@ -37,6 +37,7 @@ static AGGREGATES: &[&[AggregateFunction]] = &[
     super::aggregates::basic::AGGREGATES,
     super::aggregates::statistics::AGGREGATES,
     super::aggregates::collect::AGGREGATES,
+    super::aggregates::ordered_set::AGGREGATES,
     super::aggregates::json::AGGREGATES,
 ];
 

@@ -25,7 +25,9 @@ pub use cursor::is_move;
 pub(crate) use limits::too_deep;
 pub use limits::{MAX_CHAIN, MAX_NESTING, MAX_STATEMENT_BYTES};
 pub use position::{byte_offset, character_position};
-pub use rewrite::{Overriding, analyze_of_vacuum, copy_forces_all_quotes, is_unlogged, overriding, vacuum_analyzes};
+pub use rewrite::{
+    Overriding, analyze_of_vacuum, copy_forces_all_quotes, is_unlogged, overriding, symmetric, vacuum_analyzes,
+};
 
 use crate::error::{Result, SqlError, SqlState};
 

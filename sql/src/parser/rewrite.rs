@@ -7,8 +7,8 @@
 //! `CREATE UNLOGGED` ([`is_unlogged`]).
 
 use sqlparser::ast::{
-    Analyze, CopyOption, CreateTable, Ident, Insert, Query, SetExpr, Setting, Statement, VacuumStatement, Value,
-    ValueWithSpan,
+    Analyze, CopyOption, CreateTable, Expr, Ident, Insert, Query, SetExpr, Setting, Statement, UnaryOperator,
+    VacuumStatement, Value, ValueWithSpan,
 };
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
@@ -31,6 +31,26 @@ pub fn overriding(insert: &Insert) -> Option<Overriding> {
     match &setting.value {
         sqlparser::ast::Expr::Value(ValueWithSpan { value: Value::Boolean(true), .. }) => Some(Overriding::System),
         _ => Some(Overriding::User),
+    }
+}
+
+/// The lower bound of a BETWEEN SYMMETRIC without its mark; `None` for a plain BETWEEN. The mark is the prefix operator
+/// `!!`, which Postgres no longer has, at the bound's left edge.
+pub fn symmetric(low: &Expr) -> Option<Expr> {
+    match low {
+        Expr::UnaryOp { op: UnaryOperator::PGPrefixFactorial, expr } => Some(Expr::clone(expr)),
+        Expr::BinaryOp { left, op, right } => {
+            let left = Box::new(symmetric(left)?);
+            Some(Expr::BinaryOp { left, op: op.clone(), right: right.clone() })
+        }
+        Expr::Cast { kind, expr, data_type, array, format } => Some(Expr::Cast {
+            kind: kind.clone(),
+            expr: Box::new(symmetric(expr)?),
+            data_type: data_type.clone(),
+            array: *array,
+            format: format.clone(),
+        }),
+        _ => None,
     }
 }
 
@@ -158,6 +178,12 @@ pub(super) fn rewrite(tokens: &mut Vec<TokenWithSpan>) -> Notes {
                 });
                 tokens.drain(at..at + 3);
                 continue;
+            }
+            Keyword::BETWEEN if is_word(tokens.get(at + 1), "symmetric") => {
+                tokens[at + 1].token = Token::DoubleExclamationMark;
+            }
+            Keyword::BETWEEN if is_word(tokens.get(at + 1), "asymmetric") => {
+                tokens.remove(at + 1);
             }
             Keyword::TABLE if begins_query(tokens, at) => {
                 let span = tokens[at].span;

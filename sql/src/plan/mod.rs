@@ -48,6 +48,8 @@ pub struct ScanOutput {
     pub columns: Vec<usize>,
     /// Appends the row's key in the table's tree as one bytea column (for UPDATE, DELETE, FOR UPDATE).
     pub with_key: bool,
+    /// What the statement calls the table, for EXPLAIN.
+    pub alias: Arc<str>,
 }
 
 /// How an index (or the primary key) is searched. The expressions read no input row: literals,

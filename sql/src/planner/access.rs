@@ -304,7 +304,8 @@ impl Planner<'_> {
         if with_key {
             layout.push(scan.key());
         }
-        (layout, ScanOutput { columns, with_key })
+        let alias = self.columns.alias(scan.first).unwrap_or(&scan.table.name);
+        (layout, ScanOutput { columns, with_key, alias: Arc::from(alias) })
     }
 
     /// Whether an index (or the table itself) delivers the order, and then whether backward.

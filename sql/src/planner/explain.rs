@@ -11,7 +11,7 @@ use sqlparser::ast::{self, Statement};
 use super::deparse::{Names, aggregate, deparse, sort_key};
 use crate::error::{Result, SqlError, SqlState};
 use crate::executor::Actuals;
-use crate::plan::{Expr, IndexRange, JoinKind, Node, Plan, SetOperation};
+use crate::plan::{Expr, IndexRange, JoinKind, Node, Plan, ScanOutput, SetOperation};
 
 /// What EXPLAIN is to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,25 @@ struct Explainer<'a> {
 }
 
 impl Explainer<'_> {
+    /// Names of a node's output columns, by the aliases of the tables they come from.
     fn names(&self, plan: &Plan) -> Vec<String> {
+        let names = match &plan.node {
+            Node::SeqScan { table, output, .. } | Node::IndexScan { table, output, .. } => {
+                self.scan_names(table, output)
+            }
+            Node::IndexJoin { kind: JoinKind::Semi | JoinKind::Anti, left: input, .. }
+            | Node::NestedLoopJoin { kind: JoinKind::Semi | JoinKind::Anti, left: input, .. }
+            | Node::HashJoin { kind: JoinKind::Semi | JoinKind::Anti, left: input, .. }
+            | Node::Filter { input, .. }
+            | Node::Sort { input, .. }
+            | Node::Limit { input, .. }
+            | Node::LockRows { input, .. } => self.names(input),
+            Node::IndexJoin { .. } | Node::NestedLoopJoin { .. } | Node::HashJoin { .. } => self.input_names(plan),
+            _ => Vec::new(),
+        };
+        if names.len() == plan.columns.len() {
+            return names;
+        }
         plan.columns
             .iter()
             .map(|column| match column.origin.filter(|_| self.tables.len() > 1) {
@@ -210,8 +228,7 @@ impl Explainer<'_> {
             }
             Node::IndexJoin { left, table, output, .. } => {
                 let mut names = self.names(left);
-                names.extend(output.columns.iter().map(|at| self.qualified(table, &table.columns[*at].name)));
-                names.extend(output.with_key.then(|| "ctid".to_owned()));
+                names.extend(self.scan_names(table, output));
                 names
             }
             Node::Update(update) => self.names(&update.input),
@@ -221,8 +238,13 @@ impl Explainer<'_> {
         }
     }
 
-    fn qualified(&self, table: &crate::catalog::Table, column: &str) -> String {
-        if self.tables.len() > 1 { format!("{}.{column}", table.name) } else { column.to_owned() }
+    fn scan_names(&self, table: &crate::catalog::Table, output: &ScanOutput) -> Vec<String> {
+        let qualified = |column: &str| match self.tables.len() {
+            0 | 1 => column.to_owned(),
+            _ => format!("{}.{column}", output.alias),
+        };
+        let columns = output.columns.iter().map(|at| qualified(&table.columns[*at].name));
+        columns.chain(output.with_key.then(|| "ctid".to_owned())).collect()
     }
 
     fn node(&self, plan: &Plan, outer: &mut Vec<Vec<String>>) -> Shown {
@@ -264,15 +286,16 @@ impl Explainer<'_> {
                 properties.extend(filter.iter().map(|filter| ("Filter", text(filter))));
                 format!("Seq Scan on {}", view.name)
             }
-            Node::SeqScan { table, filter, .. } => {
+            Node::SeqScan { table, filter, output } => {
                 properties.extend(filter.iter().map(|filter| ("Filter", text(filter))));
-                format!("Seq Scan on {}", table.name)
+                format!("Seq Scan on {}", relation(table, output))
             }
-            Node::IndexScan { table, index, range, backward, filter, .. } => {
+            Node::IndexScan { table, index, range, backward, filter, output } => {
                 properties.extend(self.index_condition(table, index.as_deref(), range, &names));
                 properties.extend(filter.iter().map(|filter| ("Filter", text(filter))));
                 let direction = if *backward { " Backward" } else { "" };
-                format!("Index Scan{direction} using {} on {}", index_name(table, index.as_deref()), table.name)
+                let index = index_name(table, index.as_deref());
+                format!("Index Scan{direction} using {index} on {}", relation(table, output))
             }
             Node::FunctionScan { function, args, .. } => {
                 properties.extend(
@@ -296,7 +319,7 @@ impl Explainer<'_> {
                 }
                 format!("Nested Loop{}", join_suffix(*kind))
             }
-            Node::IndexJoin { kind, left, table, index, range, filter, .. } => {
+            Node::IndexJoin { kind, left, table, index, range, filter, output } => {
                 children.push((None, self.show(left, outer)));
                 let left_names = self.names(left);
                 let left_names = Names { input: &left_names, outer: &around, subplans: &label };
@@ -304,7 +327,11 @@ impl Explainer<'_> {
                 lookup.extend(self.index_condition(table, index.as_deref(), range, &left_names));
                 lookup.extend(filter.iter().map(|filter| ("Filter", text(filter))));
                 let inner = Shown {
-                    title: format!("Index Scan using {} on {}", index_name(table, index.as_deref()), table.name),
+                    title: format!(
+                        "Index Scan using {} on {}",
+                        index_name(table, index.as_deref()),
+                        relation(table, output)
+                    ),
                     properties: lookup,
                     children: Vec::new(),
                     estimate: None,
@@ -531,13 +558,20 @@ fn single_input(plan: &Plan) -> Option<&Plan> {
     }
 }
 
+/// A scanned table with its alias, where it has one.
+fn relation(table: &crate::catalog::Table, output: &ScanOutput) -> String {
+    if *output.alias == *table.name { table.name.clone() } else { format!("{} {}", table.name, output.alias) }
+}
+
 fn collect_tables(plan: &Plan, tables: &mut Vec<(u32, String)>) {
     plan.for_each_node(&mut |node| {
-        let table = match &node.node {
-            Node::SeqScan { table, .. } | Node::IndexScan { table, .. } | Node::IndexJoin { table, .. } => table,
+        let (table, output) = match &node.node {
+            Node::SeqScan { table, output, .. }
+            | Node::IndexScan { table, output, .. }
+            | Node::IndexJoin { table, output, .. } => (table, output),
             _ => return,
         };
-        tables.push((table.oid, table.name.clone()));
+        tables.push((table.oid, output.alias.to_string()));
     });
 }
 
@@ -588,7 +622,11 @@ fn to_json(shown: &Shown, label: Option<&str>) -> Value {
         node.insert("Subplan Name".into(), json!(label));
     }
     node.extend(index.map(|index| ("Index Name".to_owned(), json!(index))));
-    node.extend(relation.map(|relation| ("Relation Name".to_owned(), json!(relation))));
+    if let Some(relation) = relation {
+        let (table, alias) = relation.split_once(' ').unwrap_or((relation, relation));
+        node.insert("Relation Name".into(), json!(table));
+        node.insert("Alias".into(), json!(alias));
+    }
     let round = |value: f64| json!((value * 100.0).round() / 100.0);
     if let Some((startup, total, rows, width)) = shown.estimate {
         node.insert("Startup Cost".into(), round(startup));

@@ -4,7 +4,7 @@ use sqlparser::ast::{ObjectName, VacuumStatement};
 
 use super::prepared::fold;
 use super::utility::{Utility, done};
-use super::{Session, Severity};
+use super::{Session, Severity, TransactionStatus};
 use crate::catalog::Relation;
 use crate::error::{Result, SqlError, SqlState};
 use crate::parser::Command;
@@ -50,6 +50,11 @@ impl Session {
                     "Dead entries are never stored in an index, and its pages are checked by checksum.",
                 );
                 done("REINDEX")
+            }
+            Command::SetConstraints(_) if self.transaction_status() != TransactionStatus::InTransaction => {
+                let message = "SET CONSTRAINTS can only be used in transaction blocks";
+                self.notify(Severity::Warning, SqlError::new(SqlState::NO_ACTIVE_SQL_TRANSACTION, message));
+                done("SET CONSTRAINTS")
             }
             // No constraint is deferrable, so ALL changes nothing.
             Command::SetConstraints(None) => done("SET CONSTRAINTS"),

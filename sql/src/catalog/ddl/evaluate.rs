@@ -29,7 +29,8 @@ fn node_plan(node: Node, types: impl Iterator<Item = DataType>) -> Arc<Plan> {
 
 /// A scan of all columns of a table, followed by the row's key.
 fn scan(table: &Arc<Table>, filter: Option<Expr>) -> Arc<Plan> {
-    let output = ScanOutput { columns: (0..table.columns.len()).collect(), with_key: true };
+    let alias = Arc::from(table.name.as_str());
+    let output = ScanOutput { columns: (0..table.columns.len()).collect(), with_key: true, alias };
     let types = table.columns.iter().map(|column| column.data_type).chain([DataType::BYTEA]);
     node_plan(Node::SeqScan { table: Arc::clone(table), output, filter }, types)
 }

@@ -32,12 +32,15 @@ impl Code {
             }
             Code::Call { function, args } => {
                 let mut values: SmallVec<[Datum; 4]> = SmallVec::new();
+                let mut null = false;
+                // All of them, also behind a NULL: their errors are the call's.
                 for arg in args {
                     let value = arg.eval(row, cx)?;
-                    if function.strict && value.is_null() {
-                        return Ok(Datum::Null);
-                    }
+                    null |= value.is_null();
                     values.push(value);
+                }
+                if null && function.strict {
+                    return Ok(Datum::Null);
                 }
                 call(function, &values, cx)
             }

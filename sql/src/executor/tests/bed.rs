@@ -347,7 +347,8 @@ pub(crate) fn values(rows: &[Row]) -> Plan {
 }
 
 pub(crate) fn all_columns(table: &Table) -> ScanOutput {
-    ScanOutput { columns: (0..table.columns.len()).collect(), with_key: false }
+    let alias = Arc::from(table.name.as_str());
+    ScanOutput { columns: (0..table.columns.len()).collect(), with_key: false, alias }
 }
 
 pub(crate) fn seq_scan(table: &Arc<Table>, filter: Option<Expr>) -> Plan {

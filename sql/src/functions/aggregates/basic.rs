@@ -216,7 +216,8 @@ struct Extreme {
 impl AggregateState for Extreme {
     fn update(&mut self, _: &EvalContext, args: &[Datum]) -> Result<()> {
         let value = &args[0];
-        if !value.is_null() && (self.best.is_null() || value.compare(&self.best) == self.wanted) {
+        // Of equal values the last, which matters where they look different: 0 and -0, 1.0 and 1.00.
+        if !value.is_null() && (self.best.is_null() || self.best.compare(value) != self.wanted) {
             self.best = value.clone();
         }
         Ok(())

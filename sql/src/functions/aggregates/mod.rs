@@ -3,6 +3,7 @@
 pub(super) mod basic;
 pub(super) mod collect;
 pub(super) mod json;
+pub mod ordered_set;
 pub(super) mod statistics;
 
 use super::{AggregateFunction, AggregateState};

@@ -45,8 +45,8 @@ impl AggregateState for ExactSquares {
         }
         let divisor = count.mul(&Numeric::from(if self.wanted.sample { self.count - 1 } else { self.count }))?;
         let variance = spread.div(&divisor)?;
-        let places = variance.scale().map_or(16, i32::from);
-        Ok(Datum::Numeric(if self.wanted.root { variance.sqrt()?.round(places) } else { variance }))
+        let places = variance.scale().unwrap_or(16);
+        Ok(Datum::Numeric(if self.wanted.root { variance.sqrt_to_scale(places)? } else { variance }))
     }
 }
 

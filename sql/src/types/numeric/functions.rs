@@ -15,6 +15,15 @@ const GUARD_DIGITS: u32 = 12;
 impl Numeric {
     /// The square root; 2201F for a negative value.
     pub fn sqrt(&self) -> Result<Self> {
+        if !self.is_finite() {
+            return self.sqrt_to_scale(0);
+        }
+        let weight = self.leading_group().0;
+        self.sqrt_to_scale(self.result_scale(MIN_SIGNIFICANT_DIGITS - ((weight + 1) * 2 - 1), self))
+    }
+
+    /// The square root, rounded once to a number of decimal places, at least half of those of the value.
+    pub fn sqrt_to_scale(&self, scale: u16) -> Result<Self> {
         if self.signum() < 0 {
             let message = "cannot take square root of a negative number";
             return Err(SqlError::new(SqlState::INVALID_ARGUMENT_FOR_POWER_FUNCTION, message));
@@ -22,8 +31,6 @@ impl Numeric {
         if !self.is_finite() {
             return Ok(self.clone());
         }
-        let weight = self.leading_group().0;
-        let scale = self.result_scale(MIN_SIGNIFICANT_DIGITS - ((weight + 1) * 2 - 1), self);
         let (mantissa, from) = self.finite_parts();
         // One digit more than shown decides the rounding.
         let shifted = mantissa * big_power_of_ten(2 * (u32::from(scale) + 1) - u32::from(from));
