@@ -49,7 +49,14 @@ pub struct LogstoreArguments {
     /// Size of a segment file. All nodes must have the same.
     #[arg(long, env = "ALLUVIUM_SEGMENT_SIZE", default_value = "64MiB", value_parser = size::parse)]
     segment_size: u64,
+
+    /// The log's part of the disk: beyond it commits are refused with 53100 until the log can be trimmed.
+    #[arg(long, env = "ALLUVIUM_LOG_BUDGET", default_value = "16GiB", value_parser = size::parse)]
+    log_budget: u64,
 }
+
+/// A quarter of a segment takes the longest append that computes make.
+const LEAST_SEGMENT_BYTES: u64 = 32 << 20;
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(arguments: LogstoreArguments) -> Result<(), String> {
@@ -57,8 +64,12 @@ pub fn run(arguments: LogstoreArguments) -> Result<(), String> {
 }
 
 async fn serve(arguments: LogstoreArguments) -> Result<(), String> {
-    let LogstoreArguments { node_id, cluster, peers, listen, data_dir, admin_listen, segment_size } = arguments;
+    let LogstoreArguments { node_id, cluster, peers, listen, data_dir, admin_listen, segment_size, log_budget } =
+        arguments;
     let own = peers.get(&node_id).cloned().ok_or_else(|| format!("--peers does not name node {node_id}"))?;
+    if segment_size < LEAST_SEGMENT_BYTES {
+        return Err(format!("--segment-size must be at least {} MiB", LEAST_SEGMENT_BYTES >> 20));
+    }
     let token = cluster.token(peers.values())?;
     let metrics = control::metrics::install()?;
     let listen = match listen {
@@ -72,14 +83,13 @@ async fn serve(arguments: LogstoreArguments) -> Result<(), String> {
 
     #[expect(clippy::disallowed_methods, reason = "the shell is where randomness comes from")]
     let (incarnation, election_seed) = (rand::random(), rand::random());
-    let largest_append = (segment_size / 8).min(8 << 20) as usize;
     let store = LogStoreConfig {
         node_id,
         peers: Vec::new(),
         incarnation,
         election_seed,
         segment_bytes: segment_size,
-        max_append_bytes: largest_append,
+        budget_bytes: log_budget,
         checkpoint_every_bytes: (segment_size / 8).min(8 << 20),
         ..LogStoreConfig::new(directory.sub("log")?)
     };
@@ -94,7 +104,7 @@ async fn serve(arguments: LogstoreArguments) -> Result<(), String> {
     println!("  Alluvium log node {node_id} is running.");
     println!();
     println!("    log    {listen}");
-    println!("    health http://{admin_address}/healthz");
+    println!("    watch  http://{admin_address}/");
     println!();
 
     let ended = tokio::select! {

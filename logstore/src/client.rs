@@ -89,6 +89,15 @@ pub enum SwapOutcome {
     Conflict { current: Option<MetadataValue> },
 }
 
+/// What the keys with a prefix held at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataSnapshot {
+    /// Position in the order of all changes.
+    pub index: u64,
+    /// The keys in order.
+    pub values: Vec<(String, MetadataValue)>,
+}
+
 /// A small replicated map with compare-and-swap: the store of the control plane. Reads are linearizable.
 #[async_trait]
 pub trait MetadataClient: Send + Sync {
@@ -97,6 +106,10 @@ pub trait MetadataClient: Send + Sync {
 
     /// All keys that begin with `prefix`, in order.
     async fn list(&self, prefix: &str) -> Result<Vec<(String, MetadataValue)>, LogError>;
+
+    /// The keys with `prefix`, now and whenever they change, without end. States never go back, but quick changes may be
+    /// seen as one, and a state may be older than what [`MetadataClient::get`] shows.
+    async fn watch(&self, prefix: &str) -> Result<BoxStream<'static, Result<MetadataSnapshot, LogError>>, LogError>;
 
     /// Sets (or with `None` removes) a key if its version is `expected`; `None` expects that it is absent. After
     /// [`LogError::Unavailable`] the outcome is unknown: read the key again.

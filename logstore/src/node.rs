@@ -15,7 +15,7 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use storage::{BranchId, Lsn};
 use tokio::sync::oneshot;
 
-use crate::client::{BranchStatus, LogChunk, LogError, MetadataValue};
+use crate::client::{BranchStatus, LogChunk, LogError, MetadataSnapshot, MetadataValue};
 use crate::command::{Command, MAX_CONSUMER_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::core::{Core, CoreConfig, FetchRequest, LogIndex, Persisted, ProposeError, Work};
 use crate::disk::Disk;
@@ -50,6 +50,10 @@ pub struct NodeConfig {
     pub retain_all: bool,
     /// Trimming leaves at least this much.
     pub retention_bytes: u64,
+    /// Appends are refused while the segments are larger than this.
+    pub budget_bytes: u64,
+    /// A leader whose writes take this long, several in a row, hands over.
+    pub slow_write_ms: u64,
 }
 
 /// A read, linearizable unless it says otherwise, and where its answer goes.
@@ -62,6 +66,8 @@ pub enum Read {
     List(String, oneshot::Sender<Result<Vec<(String, MetadataValue)>, LogError>>),
     /// Not linearizable: answered at once, by any node.
     View(oneshot::Sender<Result<ClusterView, LogError>>),
+    /// Metadata keys with a prefix as this node has applied them. Not linearizable: answered at once, by any node.
+    Snapshot(String, oneshot::Sender<Result<MetadataSnapshot, LogError>>),
 }
 
 impl Read {
@@ -72,6 +78,7 @@ impl Read {
             Read::Get(_, reply) => drop(reply.send(Err(error))),
             Read::List(_, reply) => drop(reply.send(Err(error))),
             Read::View(reply) => drop(reply.send(Err(error))),
+            Read::Snapshot(_, reply) => drop(reply.send(Err(error))),
         }
     }
 }
@@ -105,6 +112,12 @@ pub struct Node {
     reader: Option<SyncSender<FetchRequest>>,
     /// First indices of what the reader has not answered yet.
     fetching: BTreeSet<u64>,
+    /// Writes with a sync so far.
+    writes: u64,
+    /// Writes in a row that took long.
+    slow_writes: u32,
+    /// Ticks until leadership may be handed over again.
+    keeps_lead_ticks: u32,
     metrics: NodeMetrics,
 }
 
@@ -165,6 +178,9 @@ impl Node {
             snapshot_ticks: BTreeMap::new(),
             reader: None,
             fetching: BTreeSet::new(),
+            writes: 0,
+            slow_writes: 0,
+            keeps_lead_ticks: 0,
             metrics: NodeMetrics::new(node_id(config.core.node_id)),
             config,
         };
@@ -180,6 +196,11 @@ impl Node {
     /// What Raft calls this node.
     pub fn raft_id(&self) -> u64 {
         self.config.core.node_id
+    }
+
+    /// Writes with a sync so far.
+    pub fn writes(&self) -> u64 {
+        self.writes
     }
 
     /// Old entries for followers are read by somebody else from now on, who answers with [`Node::fetched`].
@@ -219,6 +240,7 @@ impl Node {
     /// Time passes.
     pub fn tick(&mut self) -> Result<(), StoreError> {
         self.core.tick();
+        self.keeps_lead_ticks = self.keeps_lead_ticks.saturating_sub(1);
         if self.core.is_leader() {
             // Unconfirmed reads may have been dropped silently.
             let confirmed: Vec<u64> = self.confirmed_reads.iter().map(|&(_, id)| id).collect();
@@ -272,6 +294,13 @@ impl Node {
     fn try_propose(&mut self, command: &Command, reply: Reply) -> Result<(), Box<(LogError, Reply)>> {
         if let Err(error) = self.check(command) {
             return Err(Box::new((error, reply)));
+        }
+        if let Command::Append { .. } = command
+            && self.log.set().total_bytes() > self.config.budget_bytes
+        {
+            let limit_bytes = self.config.budget_bytes;
+            let reason = format!("the log has reached its budget of {limit_bytes} bytes");
+            return Err(Box::new((LogError::NoSpace { reason }, reply)));
         }
         let (context, data) = command.encode();
         let bytes = SegmentLog::entry_bytes(context.len(), data.len());
@@ -336,10 +365,15 @@ impl Node {
 
     /// Answers a read as of now, once a majority has confirmed that this node still leads.
     pub fn read(&mut self, read: Read) {
-        if let Read::View(reply) = read {
-            let _ = reply.send(Ok(self.view()));
-            return;
-        }
+        let read = match read {
+            Read::View(reply) => return drop(reply.send(Ok(self.view()))),
+            Read::Snapshot(prefix, reply) => {
+                let values = self.list(&prefix);
+                let snapshot = MetadataSnapshot { index: self.machine.applied_index(), values };
+                return drop(reply.send(Ok(snapshot)));
+            }
+            read => read,
+        };
         if !self.core.is_leader() {
             return read.fail(self.not_leader());
         }
@@ -395,6 +429,7 @@ impl Node {
             let started = self.metrics.start();
             self.log.append(hard_state.as_ref(), &entries, true, &|| checkpoint(core, machine))?;
             self.metrics.written(started, entries.len());
+            self.writes += 1;
         }
         let Persisted { messages, committed: newly_committed } = self.core.persisted();
         if let Some(index) = restored {
@@ -425,6 +460,7 @@ impl Node {
                     self.metrics.durable(branch, *end_lsn);
                 }
                 (Ok(_), Some(Command::ReportConsumer { .. })) => may_trim = true,
+                (Ok(Outcome::Swapped { .. }), _) => self.published.metadata_changed(index),
                 (Ok(Outcome::MembersChanged), _) => {
                     self.published_leader = None;
                     transport.set_members(self.machine.members());
@@ -471,13 +507,17 @@ impl Node {
                 Some(Read::Status(branch, reply)) => drop(reply.send(Ok(self.status(branch)))),
                 Some(Read::Get(key, reply)) => drop(reply.send(Ok(self.machine.metadata(&key).cloned()))),
                 Some(Read::List(prefix, reply)) => {
-                    let found = self.machine.metadata_with_prefix(&prefix);
-                    let found = found.map(|(key, value)| (key.clone(), value.clone())).collect();
+                    let found = self.list(&prefix);
                     drop(reply.send(Ok(found)));
                 }
-                Some(Read::View(_)) | None => {}
+                Some(Read::View(_) | Read::Snapshot(..)) | None => {}
             }
         }
+    }
+
+    fn list(&self, prefix: &str) -> Vec<(String, MetadataValue)> {
+        let found = self.machine.metadata_with_prefix(prefix);
+        found.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     fn status(&self, branch: BranchId) -> BranchStatus {
@@ -546,6 +586,7 @@ impl Node {
             self.published.reset(branch, state.end_lsn);
             self.metrics.durable(branch, state.end_lsn);
         }
+        self.published.metadata_changed(self.machine.applied_index());
         for (branch, state) in begin.branches() {
             self.published.set_first_lsn(branch, state.end_lsn);
         }

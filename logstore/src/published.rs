@@ -68,6 +68,7 @@ pub(crate) struct Published {
     recent_limit_bytes: usize,
     stopped: watch::Sender<Option<LogError>>,
     leader: Mutex<(bool, Option<String>)>,
+    metadata: watch::Sender<u64>,
 }
 
 impl Published {
@@ -78,6 +79,7 @@ impl Published {
             recent_limit_bytes,
             stopped: watch::Sender::new(None),
             leader: Mutex::default(),
+            metadata: watch::Sender::new(0),
         })
     }
 
@@ -122,6 +124,16 @@ impl Published {
     /// The log of a branch now begins at `first_lsn`.
     pub(crate) fn set_first_lsn(&self, branch: BranchId, first_lsn: Lsn) {
         self.branch(branch).chunks.lock().first_lsn = first_lsn;
+    }
+
+    /// The metadata changed with the entry at `index`.
+    pub(crate) fn metadata_changed(&self, index: u64) {
+        self.metadata.send_replace(index);
+    }
+
+    /// Follows [`Published::metadata_changed`].
+    pub(crate) fn watch_metadata(&self) -> watch::Receiver<u64> {
+        self.metadata.subscribe()
     }
 
     /// Whether a leader is known, and where it listens.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt, unfold};
 use metrics::{Histogram, histogram};
 use parking_lot::{Condvar, Mutex};
 use raft::eraftpb::{Entry, Message};
@@ -20,7 +20,8 @@ use storage::{BranchId, Epoch, Lsn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::client::{
-    BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataValue, SwapOutcome,
+    BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataSnapshot, MetadataValue,
+    SwapOutcome,
 };
 use crate::command::Command;
 use crate::core::{CoreConfig, FetchRequest};
@@ -41,6 +42,8 @@ const PERMIT_BYTES: usize = 1024;
 const MESSAGE_QUEUE_BYTES: usize = 64 << 20;
 /// Charged for a message beside its entries.
 const MESSAGE_OVERHEAD_BYTES: usize = 1024;
+/// A write that takes this long is slow, whatever the disk.
+const SLOW_WRITE_MS: u64 = 200;
 /// Requests for old entries that wait; Raft repeats what finds no room.
 const MAX_FETCHES: usize = 64;
 
@@ -73,6 +76,8 @@ pub struct LogStoreConfig {
     pub retain_all: bool,
     /// Trimming leaves at least this much.
     pub retention_bytes: u64,
+    /// Appends are refused while the segments are larger than this: the log's part of the disk.
+    pub budget_bytes: u64,
     /// Length of a Raft tick in milliseconds.
     pub tick_ms: u64,
     /// Ticks without a leader before an election.
@@ -97,6 +102,7 @@ impl LogStoreConfig {
             recent_bytes: 32 << 20,
             retain_all: false,
             retention_bytes: 0,
+            budget_bytes: u64::MAX,
             tick_ms: 50,
             election_ticks: 20,
             heartbeat_ticks: 2,
@@ -119,6 +125,9 @@ impl LogStoreConfig {
         }
         if self.queue_bytes < self.max_append_bytes + PERMIT_BYTES || self.queue_bytes > 1 << 40 {
             return invalid("queue_bytes holds at least one append");
+        }
+        if self.budget_bytes < 3 * self.segment_bytes {
+            return invalid("budget_bytes holds at least three segments");
         }
         if self.tick_ms == 0 || self.heartbeat_ticks == 0 || self.election_ticks <= self.heartbeat_ticks {
             return invalid("election_ticks exceeds heartbeat_ticks, and neither is zero");
@@ -145,6 +154,8 @@ impl LogStoreConfig {
             recent_bytes: self.recent_bytes,
             retain_all: self.retain_all,
             retention_bytes: self.retention_bytes,
+            budget_bytes: self.budget_bytes,
+            slow_write_ms: SLOW_WRITE_MS,
         }
     }
 }
@@ -525,11 +536,16 @@ fn serve_batch(
         // Ticks missed during a long write are not made up for: they would look like a dead leader.
         *next_tick = now + tick;
     }
+    let syncs = node.writes();
     node.run(transport)?;
+    if node.writes() > syncs {
+        node.wrote_in(now.elapsed().as_millis() as u64);
+    }
     Ok(running)
 }
 
 /// [`LogClient`] within the process.
+#[derive(Clone)]
 struct LocalClient {
     inbox: Arc<Inbox>,
     published: Arc<Published>,
@@ -649,6 +665,22 @@ impl MetadataClient for LocalClient {
         self.read(|reply| Read::List(prefix.to_owned(), reply)).await
     }
 
+    async fn watch(&self, prefix: &str) -> Result<BoxStream<'static, Result<MetadataSnapshot, LogError>>, LogError> {
+        let mut changes = self.published.watch_metadata();
+        changes.mark_changed();
+        let client = self.clone();
+        let watching = Watching { client, changes, prefix: prefix.to_owned(), last: None, ended: false };
+        let states = unfold(watching, |mut watching| async move {
+            if watching.ended {
+                return None;
+            }
+            let next = watching.next().await;
+            watching.ended = next.is_err();
+            Some((next, watching))
+        });
+        Ok(states.boxed())
+    }
+
     async fn compare_and_swap(
         &self,
         key: &str,
@@ -661,6 +693,35 @@ impl MetadataClient for LocalClient {
             Outcome::Swapped { version } => Ok(SwapOutcome::Swapped { version }),
             Outcome::Conflict { current } => Ok(SwapOutcome::Conflict { current }),
             other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// A watch within the process: reads the keys anew whenever any has changed.
+struct Watching {
+    client: LocalClient,
+    changes: watch::Receiver<u64>,
+    prefix: String,
+    last: Option<Vec<(String, MetadataValue)>>,
+    ended: bool,
+}
+
+impl Watching {
+    async fn next(&mut self) -> Result<MetadataSnapshot, LogError> {
+        loop {
+            let running = tokio::select! {
+                changed = self.changes.changed() => changed.is_ok(),
+                _ = self.client.stopped.wait_for(Option::is_some) => false,
+            };
+            if !running {
+                return Err(self.client.gone());
+            }
+            let prefix = self.prefix.clone();
+            let snapshot = self.client.read(|reply| Read::Snapshot(prefix, reply)).await?;
+            if self.last.as_ref() != Some(&snapshot.values) {
+                self.last = Some(snapshot.values.clone());
+                return Ok(snapshot);
+            }
         }
     }
 }

@@ -69,7 +69,7 @@ impl LogNodes {
             "--data-dir",
             &self.data_dir(node).display().to_string(),
             "--segment-size",
-            "4MiB",
+            "32MiB",
         ];
         self.running.insert(node, Tier::start(&arguments));
     }

@@ -10,6 +10,7 @@ pub(crate) mod peers;
 mod raft_server;
 mod remote;
 mod server;
+mod watch;
 
 pub(crate) use convert::from_failure;
 pub use operator::{ClusterStatus, NodeStatus, Operator};

@@ -24,8 +24,10 @@ use super::append_stream::{Append, AppendStream, Queued, unavailable};
 use super::convert::{from_failure, from_value};
 use super::endpoints::{Endpoints, NodeClient};
 use super::follow::follow;
+use super::watch::watch;
 use crate::client::{
-    BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataValue, SwapOutcome,
+    BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataSnapshot, MetadataValue,
+    SwapOutcome,
 };
 
 /// How long a call looks for a node that can answer it.
@@ -279,6 +281,10 @@ impl MetadataClient for RemoteLog {
             Ok((answer.values.into_iter().map(from_value).collect(), answer.failure))
         })
         .await
+    }
+
+    async fn watch(&self, prefix: &str) -> Result<BoxStream<'static, Result<MetadataSnapshot, LogError>>, LogError> {
+        Ok(watch(self.shared.endpoints.clone(), prefix.to_owned(), self.shared.patience))
     }
 
     async fn compare_and_swap(

@@ -144,6 +144,26 @@ impl LogService for LogServer {
         Ok(Response::new(answer))
     }
 
+    type WatchStream = BoxStream<'static, Result<wire::WatchResponse, Status>>;
+
+    async fn watch(&self, request: Request<wire::WatchRequest>) -> Answered<Self::WatchStream> {
+        let failed =
+            |error| Ok(wire::WatchResponse { failure: Some(to_failure(error)), ..wire::WatchResponse::default() });
+        let stream: Self::WatchStream = match self.metadata.watch(&request.get_ref().prefix).await {
+            Ok(states) => states
+                .map(move |state| match state {
+                    Ok(state) => {
+                        let values = state.values.into_iter().map(|(key, value)| to_value(key, value)).collect();
+                        Ok(wire::WatchResponse { index: state.index, values, failure: None })
+                    }
+                    Err(error) => failed(error),
+                })
+                .boxed(),
+            Err(error) => futures::stream::iter([failed(error)]).boxed(),
+        };
+        Ok(Response::new(stream))
+    }
+
     async fn compare_and_swap(
         &self,
         request: Request<wire::CompareAndSwapRequest>,

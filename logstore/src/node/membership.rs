@@ -7,6 +7,7 @@ use raft::eraftpb::{ConfState, HardState};
 
 use super::Node;
 use crate::core::{Core, LogIndex, PeerProgress, TermRuns};
+use crate::identity::node_id;
 use crate::machine::StateMachine;
 use crate::members::{Members, Step};
 use crate::published::Published;
@@ -17,6 +18,10 @@ use crate::transport::Transport;
 const CAUGHT_UP_ENTRIES: u64 = 256;
 /// A snapshot that was not confirmed within this many election timeouts is taken for lost.
 const SNAPSHOT_TIMEOUTS: usize = 5;
+/// So many slow writes in a row make a leader hand over.
+const SLOW_WRITES: u32 = 5;
+/// Election timeouts between two such hand-overs, so that slow disks everywhere do not make leaders come and go.
+const KEEPS_LEAD_TIMEOUTS: u32 = 30;
 /// Index and term of the state that a cluster begins with. Not zero, so that a node without any log needs a snapshot:
 /// the first members are in no entry.
 const FIRST: u64 = 1;
@@ -156,6 +161,28 @@ impl Node {
                 tracing::info!(?step, "membership of the log cluster changes");
             }
             return;
+        }
+    }
+
+    /// The last write, with its sync, took this long. A leader whose disk has become slow would slow every commit, though
+    /// a majority has disks that do not: it hands over to a follower that is up to date.
+    pub fn wrote_in(&mut self, ms: u64) {
+        if ms < self.config.slow_write_ms || !self.core.is_leader() {
+            self.slow_writes = 0;
+            return;
+        }
+        self.slow_writes += 1;
+        if self.slow_writes < SLOW_WRITES || self.keeps_lead_ticks > 0 {
+            return;
+        }
+        self.slow_writes = 0;
+        self.keeps_lead_ticks = KEEPS_LEAD_TIMEOUTS * self.config.core.election_ticks as u32;
+        let committed = self.core.committed_index();
+        let ready =
+            |peer: &&PeerProgress| peer.votes && peer.is_active && peer.replicates && peer.matched_index >= committed;
+        if let Some(successor) = self.core.peers().iter().find(ready) {
+            tracing::warn!(ms, to = node_id(successor.raft_id), "this node's disk is slow: it hands leadership over");
+            self.core.transfer_leader(successor.raft_id);
         }
     }
 

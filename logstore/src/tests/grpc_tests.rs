@@ -85,6 +85,20 @@ async fn every_call_and_every_refusal_crosses_the_wire() {
     assert_eq!(log.get("none").await, Ok(None));
     assert_eq!(log.list("").await.expect("list").len(), 1);
 
+    // A watch shows the present state, then changes; what does not concern it is not shown.
+    let mut states = log.watch("k").await.expect("watch");
+    let keys = |state: Option<Result<crate::client::MetadataSnapshot, LogError>>| {
+        let state = state.expect("without end").expect("a state");
+        state.values.into_iter().map(|(key, value)| (key, value.bytes)).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(states.next().await), [("k".to_owned(), Bytes::from_static(b"v"))]);
+    log.compare_and_swap("other", None, Some(Bytes::new())).await.expect("cas");
+    log.compare_and_swap("k2", None, Some(Bytes::from_static(b"w"))).await.expect("cas");
+    let both = [("k".to_owned(), Bytes::from_static(b"v")), ("k2".to_owned(), Bytes::from_static(b"w"))];
+    assert_eq!(keys(states.next().await), both);
+    log.compare_and_swap("k", Some(version), None).await.expect("cas");
+    assert_eq!(keys(states.next().await), both[1..]);
+
     // The server's end is the end of what waits, not a hang.
     let mut stream = log.subscribe(BRANCH, end).await.expect("subscribe");
     store.shutdown();

@@ -40,6 +40,8 @@ fn config(node_id: u64, voters: &[u64]) -> NodeConfig {
         recent_bytes: 4 << 10,
         retain_all: false,
         retention_bytes: 0,
+        budget_bytes: u64::MAX,
+        slow_write_ms: 100,
     }
 }
 
@@ -561,4 +563,55 @@ fn a_follower_behind_the_trimmed_log_gets_a_snapshot() {
         // And once more, from its own disk.
         cluster.nodes.remove(&behind);
     }
+}
+
+/// A leader whose disk has become slow hands over, once, to a follower that is up to date; nothing is lost on the way.
+#[test]
+fn a_leader_with_a_slow_disk_hands_over() {
+    let mut cluster = Cluster::new();
+    let slow = cluster.leader();
+    let (epoch, mut end) = cluster.acquire(slow);
+    cluster.append(slow, epoch, &mut end, 5);
+    for ms in [500, 500, 1, 500, 500, 500, 500] {
+        cluster.nodes.get_mut(&slow).expect("runs").wrote_in(ms);
+    }
+    cluster.settle();
+    assert!(cluster.nodes[&slow].is_leader(), "four slow writes in a row are not enough");
+    cluster.nodes.get_mut(&slow).expect("runs").wrote_in(500);
+    cluster.settle();
+    let next = cluster.leader();
+    assert_ne!(next, slow);
+    cluster.append(next, epoch, &mut end, 5);
+    cluster.check_equal();
+}
+
+#[test]
+fn a_log_at_its_budget_refuses_and_resumes() {
+    let disk = SimulatedDisk::new();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let config = NodeConfig { budget_bytes: 3 * SEGMENT_BYTES, ..config(1, &[1]) };
+    let spare = Spare::new(shared.clone(), SEGMENT_BYTES, false);
+    let mut node = Node::open(config, shared, spare, &mut NoPeers).expect("open");
+    let answer = propose(&mut node, &Command::AcquireEpoch { branch: BRANCH });
+    node.run(&mut NoPeers).expect("no fault");
+    assert!(answer.blocking_recv().expect("an answer").is_ok());
+    let append = |node: &mut Node, end: Lsn| {
+        let command = Command::Append { branch: BRANCH, epoch: Epoch(1), start_lsn: end, bytes: content(end, 1000, 1) };
+        let answer = propose(node, &command);
+        node.run(&mut NoPeers).expect("no fault");
+        answer.blocking_recv().expect("an answer")
+    };
+    let mut end = Lsn(0);
+    let refused = loop {
+        match append(&mut node, end) {
+            Ok(Outcome::Appended { end_lsn }) => end = end_lsn,
+            other => break other,
+        }
+    };
+    assert!(matches!(refused, Err(LogError::NoSpace { .. })), "{refused:?}");
+    assert!(end > Lsn(2 * SEGMENT_BYTES), "{end}");
+    // What makes room is still taken.
+    propose(&mut node, &Command::ReportConsumer { branch: BRANCH, consumer: "shard".into(), durable_lsn: end });
+    node.run(&mut NoPeers).expect("no fault");
+    assert!(append(&mut node, end).is_ok(), "resumes after trimming");
 }

@@ -96,6 +96,8 @@ fn config(raft_id: u64, election_seed: u64) -> NodeConfig {
         recent_bytes: 4 << 10,
         retain_all: false,
         retention_bytes: 0,
+        budget_bytes: u64::MAX,
+        slow_write_ms: 60,
     }
 }
 
@@ -179,7 +181,11 @@ impl Machine {
             }
         }
         if failure.is_none() {
+            let writes = node.writes();
             failure = node.run(&mut outbox).err().map(|error| error.to_string());
+            if failure.is_none() && node.writes() > writes {
+                node.wrote_in((self.disk.syncs() - syncs) * self.sync_ms);
+            }
         }
         self.finish(now, syncs, outbox, failure)
     }

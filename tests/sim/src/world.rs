@@ -376,8 +376,9 @@ impl World {
         if !view.is_blank {
             return;
         }
+        // Operators tell a node that they start where the others are now, beside those that began the cluster.
         let mut peers = self.first.clone();
-        peers.insert(id, id.to_string());
+        peers.extend(self.all().into_iter().map(|id| (id, id.to_string())));
         let mut answers = BTreeMap::new();
         for &peer in peers.keys().filter(|peer| **peer != id) {
             let answer = self.call(id, peer);

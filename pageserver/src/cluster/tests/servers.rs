@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use logstore::client::{LogError, MetadataClient, MetadataValue, SwapOutcome};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use logstore::client::{LogError, MetadataClient, MetadataSnapshot, MetadataValue, SwapOutcome};
 use parking_lot::Mutex;
 use storage::layout::ShardLayout;
 use storage::{BranchId, ShardId};
@@ -37,6 +39,13 @@ impl MetadataClient for Metadata {
     async fn list(&self, prefix: &str) -> Result<Vec<(String, MetadataValue)>, LogError> {
         let values = self.values.lock();
         Ok(values.1.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
+    async fn watch(&self, prefix: &str) -> Result<BoxStream<'static, Result<MetadataSnapshot, LogError>>, LogError> {
+        // The present state only: nothing here waits for changes.
+        let values = self.list(prefix).await?;
+        let snapshot = MetadataSnapshot { index: self.values.lock().0, values };
+        Ok(futures::stream::iter([Ok(snapshot)]).chain(futures::stream::pending()).boxed())
     }
 
     async fn compare_and_swap(
