@@ -127,6 +127,7 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
         assert!(now >= transactions, "round {round}: {now} transactions, {transactions} before");
         transactions = now;
         assert_eq!(program.check(), "", "round {round}");
+        println!("round {round}: answered in {answered_in:?}; {now} transactions of pgbench so far");
     }
     let total: u64 = acknowledged.iter().map(|next| next.load(Ordering::Relaxed)).sum();
     let log = log_bytes(program.address);

@@ -17,6 +17,7 @@ use sql::parser::ParsedStatement;
 use sql::plan::OutputColumn;
 use sql::session::{ActivityState, Fetched, Session, Severity, TransactionStatus};
 use sql::store::{Interrupt, InterruptReason};
+use sql::table::MAX_ROW_BYTES;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -130,6 +131,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Arrived::Whole(message_type, body_bytes) => return Ok((message_type, body_bytes)),
                 // A frame that is still arriving takes memory as it arrives, not as it is announced.
                 Arrived::Part { missing_bytes } => {
+                    if missing_bytes > limits::LARGE_VALUE_BYTES
+                        && self.input[0] == b'B'
+                        && let Some(value_bytes) = frontend::oversize_value(&self.input[5..])
+                    {
+                        self.refuse_value(value_bytes, missing_bytes).await?;
+                        continue;
+                    }
                     let least = match self.mode {
                         Mode::CopyIn { .. } => limits::COPY_READ_BYTES,
                         Mode::Ready | Mode::SkipToSync => limits::IDLE_BUFFER_BYTES / 4,
@@ -139,6 +147,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             self.flush().await?;
             self.read_some().await?;
+        }
+    }
+
+    /// Passes over the rest of a message with a value that no row can hold, and fails its statement.
+    async fn refuse_value(&mut self, value_bytes: usize, missing_bytes: usize) -> Result<(), End> {
+        self.input = BytesMut::new();
+        let mut left = missing_bytes;
+        while left > 0 {
+            self.input.reserve(limits::COPY_READ_BYTES);
+            self.read_some().await?;
+            let passed = left.min(self.input.len());
+            self.input.advance(passed);
+            left -= passed;
+        }
+        match self.mode {
+            Mode::SkipToSync => Ok(()),
+            Mode::CopyIn { .. } => Err(End::Fatal(violation("unexpected message type during COPY from stdin"))),
+            Mode::Ready => {
+                let text = format!("value of {value_bytes} bytes exceeds the limit of {MAX_ROW_BYTES} bytes");
+                self.tell_error(&SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, text))?;
+                self.session.statement_failed();
+                self.mode = Mode::SkipToSync;
+                Ok(())
+            }
         }
     }
 

@@ -85,6 +85,7 @@ pub enum Target {
 }
 
 pub use sql::session::Format;
+use sql::table::MAX_ROW_BYTES;
 
 /// Longest body that a message of this type may have, bytes; checked before its frame is buffered.
 pub fn longest_body_bytes(message_type: u8, authenticated: bool) -> usize {
@@ -93,6 +94,24 @@ pub fn longest_body_bytes(message_type: u8, authenticated: bool) -> usize {
         b'Q' | b'P' | b'B' | b'd' | b'F' => limits::LARGE_MESSAGE_BYTES,
         _ => limits::SMALL_MESSAGE_BYTES,
     }
+}
+
+/// The length of a value that is longer than any row may be, in a Bind message of which only the beginning has arrived:
+/// it is refused by its announcement, before it takes memory. As text a `bytea` is twice as long as it is.
+pub fn oversize_value(begun: &[u8]) -> Option<usize> {
+    let mut fields = Fields { rest: begun };
+    (fields.text().ok()?, fields.text().ok()?);
+    let formats = fields.formats().ok()?;
+    for number in 0..fields.count().ok()? {
+        let Ok(length) = usize::try_from(fields.u32().ok()? as i32) else { continue };
+        let format = formats.get(if formats.len() == 1 { 0 } else { usize::from(number) });
+        let longest = if format == Some(&Format::Binary) { MAX_ROW_BYTES } else { 2 * MAX_ROW_BYTES + 2 };
+        if length > longest {
+            return Some(length);
+        }
+        fields.take(length).ok()?;
+    }
+    None
 }
 
 /// Decodes one frame: its type byte and its body (without the length).

@@ -10,6 +10,8 @@ pub const AUTHENTICATION_MESSAGE_BYTES: usize = 16 * 1024;
 pub const SMALL_MESSAGE_BYTES: usize = 64 * 1024;
 /// Messages that carry statements or values: a value may have 256 MiB, and be written as hexadecimal.
 pub const LARGE_MESSAGE_BYTES: usize = 640 * 1024 * 1024;
+/// While more than this is missing of a Bind message, its values are looked at by their announced lengths.
+pub const LARGE_VALUE_BYTES: usize = 16 * 1024 * 1024;
 /// Time to authenticate.
 pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Output buffered before it is written to the socket.

@@ -3,6 +3,7 @@
 mod basics;
 mod check;
 mod concurrent;
+mod interrupts;
 mod large;
 mod model;
 mod record;
