@@ -47,9 +47,13 @@ impl<'a> Places<'a> {
 
     /// A compute with one page server, or with all that it finds.
     fn compute(&self, pages: Option<&str>) -> Tier {
-        let temporary = self.directory.join("tmp").display().to_string();
+        self.compute_of("main", pages)
+    }
+
+    fn compute_of(&self, branch: &str, pages: Option<&str>) -> Tier {
+        let temporary = self.directory.join(format!("tmp-{branch}")).display().to_string();
         let fixed = ["compute", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--memory", "64MiB"];
-        let own = ["--log", &self.log, "--temp-dir", &temporary];
+        let own = ["--log", &self.log, "--temp-dir", &temporary, "--branch", branch];
         let pages: Vec<_> = pages.into_iter().flat_map(|pages| ["--pages", pages]).collect();
         Tier::start(&[&fixed[..], &own[..], &pages[..]].concat())
     }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use logstore::client::MetadataClient;
+use logstore::client::{LogClient, MetadataClient};
 use logstore::grpc::RemoteLog;
 use pageserver::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
+use pageserver::cluster::agent::{MAIN_BRANCH, MAIN_NAME};
+use pageserver::cluster::branches::log_of;
 use pageserver::cluster::directory::Directory;
 use pageserver::cluster::routes::RoutedPages;
 use pageserver::grpc::GrpcPageClient;
@@ -34,6 +36,23 @@ pub fn find_pages(metadata: Arc<dyn MetadataClient>) -> RoutedPages {
         Ok(client) => Arc::new(client),
         Err(reason) => Arc::new(Unreachable(reason)),
     })
+}
+
+/// A branch's number, and the log in its LSNs.
+pub async fn find_branch(name: &str, log: Arc<RemoteLog>) -> Result<(BranchId, Arc<dyn LogClient>), String> {
+    let snapshot = match Directory::new(log.clone()).load().await {
+        Ok(snapshot) => snapshot,
+        Err(error) => return Err(format!("branches cannot be looked up: {error}")),
+    };
+    match snapshot.branch(name) {
+        Some(record) => {
+            let log = log_of(&snapshot, record.branch, log).map_err(|error| error.to_string())?;
+            Ok((record.branch, log))
+        }
+        // A database without page servers, as yet.
+        None if name == MAIN_NAME && snapshot.branches.is_empty() => Ok((MAIN_BRANCH, log)),
+        None => Err(format!("there is no branch {name:?}; `alluvium ctl branch list` shows them")),
+    }
 }
 
 /// A page server that gave an address which is none.

@@ -9,7 +9,7 @@ use compute::{Compute, ComputeConfig};
 use pageserver::client::PageClient;
 use sql::store::Store;
 
-use crate::cluster::{connect_log, connect_page_server, find_pages};
+use crate::cluster::{connect_log, connect_page_server, find_branch, find_pages};
 use crate::directory::DataDirectory;
 use crate::front::{Front, FrontArguments};
 use crate::status::Tiers;
@@ -20,6 +20,10 @@ use crate::{admin, shell, size};
 pub struct ComputeArguments {
     #[command(flatten)]
     front: FrontArguments,
+
+    /// The branch to write, by name or number.
+    #[arg(long, env = "ALLUVIUM_BRANCH", default_value = "main")]
+    branch: String,
 
     /// Address for /metrics and /healthz. Keep it on loopback: it has no authentication.
     #[arg(long, env = "ALLUVIUM_ADMIN_LISTEN", default_value = "127.0.0.1:8432")]
@@ -64,20 +68,22 @@ async fn serve(arguments: ComputeArguments) -> Result<(), String> {
         Some(address) => Arc::new(connect_page_server(address)?),
         None => Arc::new(find_pages(log.clone())),
     };
+    let (branch, log) = find_branch(&arguments.branch, log).await?;
     // Some of it is headroom for sessions.
     let memory = usize::try_from(arguments.memory / 4 * 3).map_err(|_| "--memory is too large".to_owned())?;
     let temporary = directory.sub("spilled")?;
     let config = ComputeConfig {
         spill_directory: Some(temporary.clone()),
         spill_limit_bytes: arguments.front.spill_limit,
-        ..ComputeConfig::new(shell::MAIN_BRANCH, memory)
+        ..ComputeConfig::new(branch, memory)
     };
     let compute = Compute::start(config, log.clone(), pages.clone())
         .await
         .map_err(|error| format!("cannot start the compute: {error}"))?;
     let store: Arc<dyn Store> = compute.clone();
     let front = Front::start(&arguments.front, listener, store, temporary, arguments.memory / 4)?;
-    let tiers = Tiers { compute: Some(compute.clone()), log: Some(log), pages: Some(pages), page_problems: None };
+    let tiers =
+        Tiers { branch, compute: Some(compute.clone()), log: Some(log), pages: Some(pages), page_problems: None };
     admin::serve(admin_listener, metrics, tiers);
     println!();
     println!("  Alluvium compute {} is ready.", env!("CARGO_PKG_VERSION"));

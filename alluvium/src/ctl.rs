@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use logstore::grpc::Operator;
 
+use crate::ctl_branch::BranchArguments;
 use crate::ctl_pages::ShardArguments;
 use crate::log_options::{ClusterOptions, check_address};
 
@@ -17,6 +18,8 @@ pub struct CtlArguments {
 enum CtlCommand {
     /// The log service.
     Log(LogArguments),
+    /// Branches: the database as it was at some point, going its own way from there.
+    Branch(BranchArguments),
     /// Shards and the page servers that serve them.
     Shard(ShardArguments),
 }
@@ -61,6 +64,7 @@ pub fn run(arguments: CtlArguments) -> Result<(), String> {
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
     match arguments.command {
         CtlCommand::Log(arguments) => runtime.block_on(log(arguments)),
+        CtlCommand::Branch(arguments) => runtime.block_on(crate::ctl_branch::run(arguments)),
         CtlCommand::Shard(arguments) => runtime.block_on(crate::ctl_pages::run(arguments)),
     }
 }

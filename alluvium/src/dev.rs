@@ -98,6 +98,7 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     step("compute open for writes");
     let own = pages.clone();
     let tiers = Tiers {
+        branch: shell::MAIN_BRANCH,
         compute: Some(compute.clone()),
         log: Some(log.client()),
         pages: Some(pages.client()),

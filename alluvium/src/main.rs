@@ -4,6 +4,7 @@ mod admin;
 mod cluster;
 mod compute;
 mod ctl;
+mod ctl_branch;
 mod ctl_pages;
 mod dev;
 mod directory;

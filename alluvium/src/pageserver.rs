@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use pageserver::cluster::agent::{Agent, Identity};
+use pageserver::cluster::descendants::RegisteredDescendants;
 use pageserver::cluster::directory::Directory;
 use pageserver::cluster::record::MAX_TEXT_BYTES;
+use pageserver::compaction::CompactionSettings;
 use pageserver::grpc::PageService;
 use pageserver::{PageHost, PageServerConfig};
 use storage::layout::{MAX_SHARDS, STRIPE_PAGES, ShardLayout};
@@ -62,6 +64,10 @@ pub struct PageServerArguments {
     #[arg(long, env = "ALLUVIUM_PAGESERVER_CACHE", default_value = "4GiB", value_parser = size::parse)]
     cache: u64,
 
+    /// Distance in the log over which old states of the database stay readable, and branches can be made of them.
+    #[arg(long, env = "ALLUVIUM_RETENTION", default_value = "1GiB", value_parser = size::parse)]
+    retention: u64,
+
     /// Memory for buffers and caches, such as 512MiB or 4GiB.
     #[arg(long, env = "ALLUVIUM_PAGESERVER_MEMORY", default_value = "512MiB", value_parser = size::parse)]
     memory: u64,
@@ -84,11 +90,16 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
     let log = connect_log(&arguments.log)?;
     let store = arguments.store.open().await?;
     let directory = DataDirectory::open(&arguments.data_dir)?;
+    let directory_of_servers = Directory::new(log.clone());
+    let descendants = RegisteredDescendants::new(directory_of_servers.clone(), store.clone());
+    let defaults = PageServerConfig::new(shell::MAIN_BRANCH, arguments.memory / 4 * 3);
     let config = PageServerConfig {
+        descendants: Some(Arc::new(descendants)),
+        compaction: CompactionSettings { retention_bytes: arguments.retention, ..defaults.compaction },
         cache_dir: Some(directory.sub("layers")?),
         cache_disk_bytes: arguments.cache,
         // The rest is for what is on its way: requests, answers, uploads and rewrites.
-        ..PageServerConfig::new(shell::MAIN_BRANCH, arguments.memory / 4 * 3)
+        ..defaults
     };
     let layout = ShardLayout::new(arguments.shards, STRIPE_PAGES).expect("the option's limits are the layout's");
     let address = arguments.advertise.unwrap_or_else(|| address.to_string());
@@ -100,7 +111,7 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
         return Err(format!("--id and --advertise have 1 to {MAX_TEXT_BYTES} bytes"));
     }
     let pages = Arc::new(PageHost::new(config, store, log.clone()));
-    let agent = Agent::new(identity, Directory::new(log.clone()), pages.clone(), log.clone());
+    let agent = Agent::new(identity, directory_of_servers, pages.clone());
 
     let service = Server::builder().add_service(PageService::new(pages.clone()));
     let mut serving = tokio::spawn(service.serve_with_incoming(TcpListenerStream::new(listener)));
@@ -108,6 +119,7 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
     let mut taking_part = tokio::spawn(agent.run(layout, stopped));
     let own = pages.clone();
     let tiers = Tiers {
+        branch: shell::MAIN_BRANCH,
         compute: None,
         log: Some(log),
         pages: Some(pages.clone()),

@@ -8,10 +8,8 @@ use compute::Compute;
 use control::status::{ClusterStatus, ComputeStatus, LogStatus, PageServerStatus, StatusSource};
 use logstore::client::LogClient;
 use pageserver::client::PageClient;
-use storage::Lsn;
+use storage::{BranchId, Lsn};
 use tokio::time::timeout;
-
-use crate::shell;
 
 /// A tier that has not answered by then is left out.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -21,6 +19,8 @@ const LAG_WORTH_SAYING_BYTES: u64 = 256 << 20;
 
 /// What a process runs or talks to.
 pub struct Tiers {
+    /// The branch to tell about.
+    pub branch: BranchId,
     pub compute: Option<Arc<Compute>>,
     pub log: Option<Arc<dyn LogClient>>,
     pub pages: Option<Arc<dyn PageClient>>,
@@ -31,7 +31,7 @@ pub struct Tiers {
 #[async_trait]
 impl StatusSource for Tiers {
     async fn status(&self) -> ClusterStatus {
-        let branch = shell::MAIN_BRANCH;
+        let branch = self.branch;
         let (mut problems, mut remarks) = (Vec::new(), Vec::new());
         let positions = self.compute.as_ref().map(|compute| compute.positions());
         let log = async { Some(settle(timeout(ANSWER_WITHIN, self.log.as_ref()?.status(branch)).await)) };

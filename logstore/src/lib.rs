@@ -23,6 +23,7 @@ pub mod node;
 mod node_metrics;
 mod published;
 pub mod segment;
+pub mod shifted;
 mod store;
 mod subscription;
 pub mod transport;

@@ -1,11 +1,13 @@
 //! Settings of a page server.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use storage::layout::ShardLayout;
 use storage::{BranchId, ShardId};
 
+use crate::cluster::descendants::Descendants;
 use crate::compaction::CompactionSettings;
 use crate::lineage::Lineage;
 
@@ -43,6 +45,8 @@ pub struct PageServerConfig {
     pub compaction: CompactionSettings,
     /// Wait between background retries after a failure.
     pub retry_pause: Duration,
+    /// What other branches need of this one. `None`: there are no other branches.
+    pub descendants: Option<Arc<dyn Descendants>>,
 }
 
 impl PageServerConfig {
@@ -66,6 +70,7 @@ impl PageServerConfig {
             read_concurrency: 16,
             compaction: CompactionSettings::default(),
             retry_pause: Duration::from_millis(500),
+            descendants: None,
         }
     }
 }

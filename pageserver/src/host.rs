@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use logstore::client::LogClient;
+use logstore::client::{LogClient, LogError};
+use logstore::shifted::ShiftedLog;
 use parking_lot::RwLock;
 use storage::layout::ShardLayout;
-use storage::object::ObjectStore;
+use storage::object::{ObjectError, ObjectStore};
 use storage::{BranchId, Lsn, ShardId};
 
 use crate::caches::Caches;
@@ -16,6 +17,7 @@ use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus}
 use crate::config::PageServerConfig;
 use crate::lineage::Lineage;
 use crate::server::{PageServer, StartError};
+use crate::tasks::consumer_name;
 
 /// Smallest buffer of a shard.
 const LEAST_BUFFER_BYTES: usize = 1 << 20;
@@ -47,7 +49,23 @@ impl PageHost {
 
     /// Takes a shard over and serves it from now on.
     pub async fn attach(&self, lineage: &Lineage, shard: ShardId, layout: ShardLayout) -> Result<(), StartError> {
-        let share = |bytes: usize| (bytes / layout.shards() as usize).max(LEAST_BUFFER_BYTES);
+        let log = self.log_of(lineage);
+        // Before an ancestor's manifest is looked at: the log that continues it must not be trimmed meanwhile. Once the
+        // shard holds that log's part of its history, it lets it go.
+        for (ancestor, _) in lineage.ancestors() {
+            let held = async {
+                let from = log.status(*ancestor).await?.first_lsn;
+                let consumer = consumer_name(*ancestor, lineage.branch(), shard);
+                log.report_consumer(*ancestor, &consumer, from).await
+            };
+            let unavailable = |error: LogError| StartError {
+                branch: lineage.branch(),
+                source: ObjectError::Transient { key: format!("log of branch {ancestor}"), reason: error.to_string() }
+                    .into(),
+            };
+            held.await.map_err(unavailable)?;
+        }
+        let share = |bytes: usize| (bytes / layout.shards() as usize).max(LEAST_BUFFER_BYTES.min(bytes));
         let config = PageServerConfig {
             branch: lineage.branch(),
             lineage: lineage.clone(),
@@ -58,12 +76,34 @@ impl PageHost {
             frozen_bytes: share(self.config.frozen_bytes),
             ..self.config.clone()
         };
-        let server =
-            PageServer::start_beside(config, &self.caches, self.store.clone(), self.log.clone()).await.map(Arc::new)?;
+        let server = PageServer::start_beside(config, &self.caches, self.store.clone(), log).await.map(Arc::new)?;
         let served = Served { client: server.client(), server };
         let before = self.shards.write().insert((lineage.branch(), shard), served);
         // It has lost its shard to the new one.
         drop(before);
+        Ok(())
+    }
+
+    /// The log in the LSNs of a branch and those it comes from.
+    pub(crate) fn log_of(&self, lineage: &Lineage) -> Arc<dyn LogClient> {
+        Arc::new(ShiftedLog::new(self.log.clone(), lineage.begins()))
+    }
+
+    /// Deletes what a branch has of its own in the object store, and lets its logs be trimmed.
+    pub(crate) async fn sweep(&self, lineage: &Lineage, layout: ShardLayout) -> Result<(), String> {
+        let (branch, log) = (lineage.branch(), self.log_of(lineage));
+        for key in self.store.list(&format!("branches/{branch}")).await.map_err(|error| error.to_string())? {
+            self.store.delete(&key).await.map_err(|error| error.to_string())?;
+        }
+        let end = log.status(branch).await.map_err(|error| error.to_string())?.durable_lsn;
+        for shard in layout.ids() {
+            let own = consumer_name(branch, branch, shard);
+            log.report_consumer(branch, &own, end).await.map_err(|error| error.to_string())?;
+            for (ancestor, _) in lineage.ancestors() {
+                let held = consumer_name(*ancestor, branch, shard);
+                log.report_consumer(*ancestor, &held, Lsn::MAX).await.map_err(|error| error.to_string())?;
+            }
+        }
         Ok(())
     }
 
@@ -161,5 +201,14 @@ impl PageClient for PageHost {
             status = Some(status.map_or(one, |all| all.beside(one)));
         }
         status.ok_or(PageError::NotServed { branch, shard: ShardId(0) })
+    }
+
+    /// What any of the shards that are served here knows.
+    async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {
+        let mut latest = None;
+        for served in self.of_branch(branch) {
+            latest = latest.max(served.client.lsn_at(branch, time_us).await?);
+        }
+        Ok(latest)
     }
 }

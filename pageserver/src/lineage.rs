@@ -44,6 +44,13 @@ impl Lineage {
         &self.ancestors
     }
 
+    /// The branch and those it comes from, each with the LSN at which it begins.
+    pub fn begins(&self) -> Vec<(BranchId, Lsn)> {
+        let branches = self.ancestors.iter().map(|(branch, _)| *branch).chain([self.branch]);
+        let begins = [Lsn::ZERO].into_iter().chain(self.ancestors.iter().map(|(_, until)| *until));
+        branches.zip(begins).collect()
+    }
+
     /// The log that continues at `lsn`, and up to where it counts.
     pub fn stream_at(&self, lsn: Lsn) -> (BranchId, Option<Lsn>) {
         let ancestor = self.ancestors.iter().find(|(_, until)| lsn < *until);

@@ -193,6 +193,14 @@ impl PageClient for LocalPageClient {
         answers.into_iter().map(|answer| answer.expect("every request was read")).collect()
     }
 
+    async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {
+        self.check_branch(branch)?;
+        let manifest = self.shard.manifest().await;
+        let buffered = self.shard.view().marks();
+        let found = buffered.iter().rev().find(|mark| mark.commit_time_us <= time_us).map(|mark| mark.lsn);
+        Ok(found.or_else(|| manifest.lsn_at(time_us)))
+    }
+
     async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {
         self.check_branch(branch)?;
         let view = self.shard.view();

@@ -232,7 +232,9 @@ pub(crate) async fn compact(shard: Arc<Shard>, compactor: Compactor) {
         let failed = match job {
             Some(job) => compact_once(&shard, &job).await,
             None if compactor == Compactor::Images && plan_garbage(&manifest, &settings).is_some() => {
-                drop_history(&shard).await;
+                if !drop_history(&shard).await {
+                    shard.pause(DELETE_DELAY).await;
+                }
                 Ok(())
             }
             None => {
@@ -277,7 +279,19 @@ fn discard(manifest: &mut Manifest, gone: &HashSet<LayerId>) {
     manifest.garbage.extend(own.map(|(_, name)| *name));
 }
 
-async fn drop_history(shard: &Shard) {
+/// Layers of this shard that other branches need; `None` while that is not known.
+async fn needed_elsewhere(shard: &Shard) -> Option<HashSet<LayerName>> {
+    match &shard.config.descendants {
+        Some(descendants) => descendants.named(shard.config.branch, shard.config.shard).await,
+        None => Some(HashSet::new()),
+    }
+}
+
+/// False while a branch may still be going to begin with what would be dropped.
+async fn drop_history(shard: &Shard) -> bool {
+    if needed_elsewhere(shard).await.is_none() {
+        return false;
+    }
     let settings = shard.config.compaction;
     let change = |manifest: &mut Manifest| {
         // Planned anew: flushes went on meanwhile.
@@ -289,6 +303,7 @@ async fn drop_history(shard: &Shard) {
     };
     // A lost shard ends the task by itself.
     let _ = shard.update_manifest(change).await;
+    true
 }
 
 /// Deletes what the manifest calls garbage, then takes it off the manifest; at first also what earlier owners wrote and
@@ -304,14 +319,19 @@ pub(crate) async fn delete_garbage(shard: Arc<Shard>) {
         if garbage.is_empty() || shard.stopping() || shard.is_lost() {
             continue;
         }
+        // What is garbage here was so before these were asked for: no branch made since can have inherited it.
+        let Some(needed) = needed_elsewhere(&shard).await else { continue };
         let mut deleted = HashSet::new();
-        for name in garbage {
+        for name in garbage.into_iter().filter(|name| !needed.contains(name)) {
             match shard.store.delete(&shard.layer_key(name)).await {
                 Ok(()) => {
                     deleted.insert(name);
                 }
                 Err(error) => after_failure(&shard, "deletion", &error).await,
             }
+        }
+        if deleted.is_empty() {
+            continue;
         }
         let change = |manifest: &mut Manifest| manifest.garbage.retain(|name| !deleted.contains(name));
         if shard.update_manifest(change).await.is_err() {

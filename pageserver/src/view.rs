@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::manifest::Manifest;
+use storage::manifest::{Manifest, TimeMark};
 use storage::{Lsn, PageNo};
 
 use crate::buffer::{BufferedRecord, RecordBuffer};
@@ -60,6 +60,11 @@ impl View {
         let first = frozen.first().unwrap_or(&self.open);
         assert_eq!(first.start_lsn(), manifest.durable_lsn, "buffers continue where the layers end");
         View { open: self.open.clone(), frozen, layers: Arc::new(LayerMap::new(manifest)) }
+    }
+
+    /// When points of the log in the buffers were committed, oldest first.
+    pub fn marks(&self) -> Vec<TimeMark> {
+        self.frozen.iter().chain([&self.open]).flat_map(|buffer| buffer.marks()).collect()
     }
 
     /// A page's records in the buffers with `above < LSN ≤ up_to`, oldest first.

@@ -3,4 +3,5 @@
 mod grpc_tests;
 mod node_tests;
 mod segment_tests;
+mod shifted_tests;
 mod store_tests;

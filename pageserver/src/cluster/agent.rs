@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use logstore::client::LogClient;
 use storage::layout::ShardLayout;
 use storage::{BranchId, Lsn};
 use tokio::sync::watch;
@@ -50,11 +49,12 @@ pub struct Agent {
     identity: Identity,
     directory: Directory,
     host: Arc<PageHost>,
-    log: Arc<dyn LogClient>,
     /// What each server last told, and when that was seen.
     seen: HashMap<String, ((Uuid, u64), Instant)>,
     /// Shards that move here, and how far they must have read the log before they are taken over.
     targets: BTreeMap<ShardKey, Lsn>,
+    /// Branches that are being deleted, and since when that was seen.
+    deleting: HashMap<BranchId, Instant>,
 }
 
 /// Another process has taken this server's name.
@@ -94,8 +94,8 @@ async fn beat(identity: Identity, directory: Directory) -> DirectoryError {
 
 impl Agent {
     /// Of a server that is about to begin.
-    pub fn new(identity: Identity, directory: Directory, host: Arc<PageHost>, log: Arc<dyn LogClient>) -> Agent {
-        Agent { identity, directory, host, log, seen: HashMap::new(), targets: BTreeMap::new() }
+    pub fn new(identity: Identity, directory: Directory, host: Arc<PageHost>) -> Agent {
+        Agent { identity, directory, host, seen: HashMap::new(), targets: BTreeMap::new(), deleting: HashMap::new() }
     }
 
     /// Takes part until told to stop. An error means that this server must end: another one has its name.
@@ -137,6 +137,9 @@ impl Agent {
         loop {
             let entered = async {
                 self.directory.change_server(&self.identity.id, &|_| Ok(Some(server.clone()))).await?;
+                if !self.directory.load().await?.branches.is_empty() {
+                    return Ok(());
+                }
                 self.directory.change_branch(MAIN_BRANCH, &|found| Ok(found.or_else(|| Some(main.clone())))).await
             };
             match entered.await {
@@ -177,7 +180,41 @@ impl Agent {
         for (key, target) in outcomes.into_iter().flatten() {
             self.targets.insert(key, target);
         }
+        if alive.first().is_some_and(|first| *first == self.identity.id) {
+            self.sweep(&snapshot).await?;
+        }
         metrics::gauge!(names::SHARDS).set(self.host.attached().len() as f64);
+        Ok(())
+    }
+
+    /// Removes what is left of deleted branches, once all servers must have let go of them.
+    async fn sweep(&mut self, snapshot: &Snapshot) -> Result<(), DirectoryError> {
+        let now = Instant::now();
+        self.deleting.retain(|branch, _| snapshot.branches.get(branch).is_some_and(|record| record.deleting));
+        for record in snapshot.branches.values().filter(|record| record.deleting) {
+            let since = *self.deleting.entry(record.branch).or_insert(now);
+            if now.duration_since(since) < DEAD_AFTER {
+                continue;
+            }
+            let Some(lineage) = snapshot.lineage(record.branch) else { continue };
+            // Making a branch and deleting its parent at the same time leaves one of them undone.
+            if !snapshot.descendants(record.branch).is_empty() {
+                tracing::error!(branch = %record.branch, "a branch that is to be deleted has descendants; it stays");
+                let keep =
+                    |found: Option<BranchRecord>| Ok(found.map(|found| BranchRecord { deleting: false, ..found }));
+                self.directory.change_branch(record.branch, &keep).await?;
+                continue;
+            }
+            // Children first: without their parent's record nobody could tell what they come from.
+            let heirs = self.directory.load().await?.heirs(record.branch);
+            if !heirs.is_empty() {
+                continue;
+            }
+            match self.host.sweep(&lineage, record.layout).await {
+                Ok(()) => self.directory.change_branch(record.branch, &|_| Ok(None)).await?,
+                Err(error) => tracing::warn!(branch = %record.branch, %error, "a deleted branch is not swept yet"),
+            }
+        }
         Ok(())
     }
 
@@ -281,11 +318,13 @@ impl Agent {
             // are two owners, of which the generation makes one.
         }
         tracing::info!(branch = %key.0, shard = %key.1, "attaching a shard");
-        let target = self.log.status(key.0).await.map_or(Lsn::ZERO, |status| status.durable_lsn);
+        let status = self.host.log_of(&lineage).status(key.0).await;
+        let target = status.map_or(Lsn::ZERO, |status| status.durable_lsn);
         match self.host.attach(&lineage, key.1, record.layout).await {
             Ok(()) => Some((key, target)),
             Err(error) => {
                 metrics::counter!(names::BACKGROUND_FAILURES, "work" => "attach").increment(1);
+
                 tracing::warn!(branch = %key.0, shard = %key.1, %error, "a shard could not be attached; trying again");
                 None
             }

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use logstore::client::{LogError, MetadataClient, SwapOutcome};
 use storage::BranchId;
 
-use super::record::{BranchRecord, RecordError, ServerRecord};
+use super::record::{BranchRecord, RecordError, ServerRecord, decode_number, encode_number};
 use crate::lineage::Lineage;
 
 const PREFIX: &str = "pages/";
 const SERVERS: &str = "pages/servers/";
 const BRANCHES: &str = "pages/branches/";
+const NEXT_BRANCH: &str = "pages/next-branch";
 /// Trials of a change that others make impossible meanwhile.
 const TRIALS: usize = 16;
 
@@ -61,10 +62,29 @@ impl Snapshot {
         Some(chain.iter().rev().fold(root, child))
     }
 
-    /// A branch by its name or number.
+    /// A branch by its name or number; not one that is being deleted.
     pub fn branch(&self, name: &str) -> Option<&BranchRecord> {
-        let by_name = self.branches.values().find(|record| record.name == name);
-        by_name.or_else(|| self.branches.get(&BranchId(name.parse().ok()?)))
+        let by_name = self.branches.values().find(|record| record.name == name && !record.deleting);
+        let by_number = || self.branches.get(&BranchId(name.parse().ok()?)).filter(|record| !record.deleting);
+        by_name.or_else(by_number)
+    }
+
+    /// Branches that come from this one, also those that are being deleted: as long as they are here, they may need its
+    /// layers, because a deletion can be taken back.
+    pub fn heirs(&self, branch: BranchId) -> Vec<BranchId> {
+        let comes_from = |record: &&BranchRecord| {
+            let lineage = self.lineage(record.branch);
+            lineage.is_none_or(|lineage| lineage.ancestors().iter().any(|(ancestor, _)| *ancestor == branch))
+        };
+        let others = self.branches.values().filter(|record| record.branch != branch);
+        others.filter(comes_from).map(|record| record.branch).collect()
+    }
+
+    /// Branches that come from this one and are there to stay.
+    pub fn descendants(&self, branch: BranchId) -> Vec<BranchId> {
+        let mut heirs = self.heirs(branch);
+        heirs.retain(|heir| self.branches.get(heir).is_some_and(|record| !record.deleting));
+        heirs
     }
 }
 
@@ -111,6 +131,19 @@ impl Directory {
     ) -> Result<(), DirectoryError> {
         let decode = |bytes: &Bytes| BranchRecord::decode(bytes);
         self.change(&format!("{BRANCHES}{branch}"), &decode, &|record| record.encode(), change).await
+    }
+
+    /// A number that no branch had before and none will have.
+    pub async fn new_number(&self, snapshot: &Snapshot) -> Result<BranchId, DirectoryError> {
+        let unused = snapshot.branches.keys().max().map_or(BranchId(1), |last| BranchId(last.0 + 1));
+        let taken = parking_lot::Mutex::new(BranchId(0));
+        let change = |found: Option<BranchId>| {
+            let number = found.unwrap_or(unused).max(unused);
+            *taken.lock() = number;
+            Ok(Some(BranchId(number.0 + 1)))
+        };
+        self.change(NEXT_BRANCH, &|bytes| decode_number(bytes), &|next| encode_number(*next), &change).await?;
+        Ok(taken.into_inner())
     }
 
     async fn change<T>(

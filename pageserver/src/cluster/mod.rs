@@ -12,6 +12,8 @@
 //! server that is wrongly thought dead is disturbed, not contradicted.
 
 pub mod agent;
+pub mod branches;
+pub mod descendants;
 pub mod directory;
 pub mod plan;
 pub mod record;

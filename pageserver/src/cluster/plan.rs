@@ -47,8 +47,9 @@ pub fn steps(sight: Sight<'_>) -> Vec<Step> {
     let mut loads: BTreeMap<&str, Vec<ShardKey>> = alive.iter().map(|id| (id.as_str(), Vec::new())).collect();
     let (mut orphans, mut moving) = (Vec::new(), false);
     let lives = |id: &str| alive.contains(id);
-    let shards =
-        branches.iter().flat_map(|(branch, record)| record.shards().map(|(shard, placed)| ((*branch, shard), placed)));
+    // What is being deleted is served by nobody.
+    let live = branches.iter().filter(|(_, record)| !record.deleting);
+    let shards = live.flat_map(|(branch, record)| record.shards().map(|(shard, placed)| ((*branch, shard), placed)));
     let mut known = BTreeSet::new();
     for (key, Placement { owner, moving_to }) in shards {
         known.insert(key);

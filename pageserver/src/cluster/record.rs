@@ -4,8 +4,9 @@
 //!
 //! ```text
 //! server: version (1) · 'S' · incarnation (16) · beat (8) · address · crc32 of everything before (4)
-//! branch: version (1) · 'B' · branch (8) · parent (8, 0: none) · branch LSN (8) · created, µs since 1970 (8) ·
+//! branch: version (1) · 'B' · deleting (1) · branch (8) · parent (8, 0: none) · branch LSN (8) · created, µs since 1970 (8) ·
 //!         shards (4) · stripe pages (4) · name · (owner · moving to)* · crc32 of everything before (4)
+//! number: version (1) · 'N' · the next branch's number (8) · crc32 of everything before (4)
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -51,6 +52,8 @@ pub struct BranchRecord {
     pub created_us: u64,
     /// How its pages are distributed.
     pub layout: ShardLayout,
+    /// Nobody may use it any more; what it has of its own is being deleted.
+    pub deleting: bool,
     /// One for each shard.
     pub placements: Vec<Placement>,
 }
@@ -118,6 +121,22 @@ impl<'a> Input<'a> {
     }
 }
 
+/// The number of the next branch, as it is stored.
+pub fn encode_number(next: BranchId) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_slice(&[VERSION, b'N']);
+    bytes.put_u64_le(next.0);
+    finish(bytes)
+}
+
+/// Checks and reads what [`encode_number`] gave.
+pub fn decode_number(bytes: &[u8]) -> Result<BranchId, RecordError> {
+    let mut input = Input::new(bytes, b'N')?;
+    let next = BranchId(input.u64()?);
+    input.end()?;
+    Ok(next)
+}
+
 impl ServerRecord {
     /// As it is stored.
     pub fn encode(&self) -> Bytes {
@@ -147,6 +166,7 @@ impl BranchRecord {
             name: name.to_owned(),
             parent: None,
             created_us: 0,
+            deleting: false,
             layout,
             placements: layout.ids().map(|_| Placement::default()).collect(),
         }
@@ -170,7 +190,7 @@ impl BranchRecord {
     /// As it is stored.
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::new();
-        bytes.put_slice(&[VERSION, b'B']);
+        bytes.put_slice(&[VERSION, b'B', u8::from(self.deleting)]);
         let (parent, branch_lsn) = self.parent.unwrap_or_default();
         for number in [self.branch.0, parent.0, branch_lsn.0, self.created_us] {
             bytes.put_u64_le(number);
@@ -189,11 +209,17 @@ impl BranchRecord {
     /// Checks and reads what [`BranchRecord::encode`] gave.
     pub fn decode(bytes: &[u8]) -> Result<BranchRecord, RecordError> {
         let mut input = Input::new(bytes, b'B')?;
+        let deleting = match input.take(1)? {
+            [0] => false,
+            [1] => true,
+            _ => return Err(RecordError("neither live nor being deleted")),
+        };
         let (branch, parent) = (BranchId(input.u64()?), BranchId(input.u64()?));
         let (branch_lsn, created_us) = (Lsn(input.u64()?), input.u64()?);
         let layout = ShardLayout::new(input.u32()?, input.u32()?).ok_or(RecordError("an impossible layout"))?;
         let parent = (parent.0 != 0).then_some((parent, branch_lsn));
-        let mut record = BranchRecord { parent, created_us, ..BranchRecord::new(branch, &input.text()?, layout) };
+        let mut record =
+            BranchRecord { parent, created_us, deleting, ..BranchRecord::new(branch, &input.text()?, layout) };
         for placement in &mut record.placements {
             *placement = Placement { owner: input.text()?, moving_to: input.text()? };
         }

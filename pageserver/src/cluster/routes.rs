@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use storage::layout::ShardLayout;
-use storage::{BranchId, ShardId};
+use storage::{BranchId, Lsn, ShardId};
 use tokio::time::Instant;
 
 use super::directory::Directory;
@@ -169,6 +169,14 @@ impl PageClient for RoutedPages {
             answer => answer,
         };
         answers.into_iter().map(told).collect()
+    }
+
+    async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {
+        self.refresh().await?;
+        let route = self.route(branch).await?;
+        let address = route.addresses.iter().find(|address| !address.is_empty());
+        let address = address.ok_or_else(|| unavailable(format!("nobody serves branch {branch}")))?;
+        self.client(address).lsn_at(branch, time_us).await
     }
 
     async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {

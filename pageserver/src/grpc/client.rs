@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use proto::pageserver::page_service_client::PageServiceClient;
-use proto::pageserver::{GetPagesRequest, GetPagesResponse, PageAnswer, StatusRequest};
+use proto::pageserver::{GetPagesRequest, GetPagesResponse, LsnAtRequest, PageAnswer, StatusRequest};
 use storage::{BranchId, Lsn};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -138,6 +138,14 @@ impl PageClient for GrpcPageClient {
             }
         });
         futures::future::join_all(batches).await.concat()
+    }
+
+    async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {
+        let call = async { self.client.clone().lsn_at(LsnAtRequest { branch: branch.0, time_us }).await };
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(answer) => Ok(answer.map_err(|status| unavailable(status.message()))?.into_inner().lsn.map(Lsn)),
+            Err(_) => Err(unavailable(format!("no answer within {} ms", self.timeout.as_millis()))),
+        }
     }
 
     async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use proto::pageserver::page_service_server::{self, PageServiceServer};
-use proto::pageserver::{GetPagesRequest, GetPagesResponse, StatusRequest, StatusResponse};
+use proto::pageserver::{
+    GetPagesRequest, GetPagesResponse, LsnAtRequest, LsnAtResponse, StatusRequest, StatusResponse,
+};
 use storage::BranchId;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -55,6 +57,13 @@ impl page_service_server::PageService for PageService {
             })
             .buffer_unordered(REQUESTS_IN_FLIGHT);
         Ok(Response::new(answers.boxed()))
+    }
+
+    async fn lsn_at(&self, request: Request<LsnAtRequest>) -> Result<Response<LsnAtResponse>, Status> {
+        let LsnAtRequest { branch, time_us } = request.into_inner();
+        let found = self.pages.lsn_at(BranchId(branch), time_us).await;
+        let found = found.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(LsnAtResponse { lsn: found.map(|lsn| lsn.0) }))
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {

@@ -1,6 +1,7 @@
 //! A log in memory.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,50 +12,75 @@ use parking_lot::Mutex;
 use storage::{BranchId, Epoch, Lsn};
 use tokio::sync::watch;
 
+use super::workload::BRANCH;
+
 /// One branch's log.
-pub struct FakeLog {
+struct Stream {
     chunks: Mutex<Vec<LogChunk>>,
     end: watch::Sender<Lsn>,
     reported: Mutex<HashMap<String, Lsn>>,
+    /// Everything below is forgotten.
+    first: Mutex<Lsn>,
+}
+
+/// The logs of all branches, each counted from zero.
+#[derive(Default)]
+pub struct FakeLog {
+    streams: Mutex<HashMap<BranchId, Arc<Stream>>>,
+}
+
+fn end_of(chunk: &LogChunk) -> Lsn {
+    chunk.start_lsn.advance(chunk.bytes.len() as u64)
 }
 
 impl FakeLog {
     pub fn new() -> FakeLog {
-        FakeLog { chunks: Mutex::default(), end: watch::Sender::new(Lsn::ZERO), reported: Mutex::default() }
+        FakeLog::default()
     }
 
-    pub fn push(&self, start_lsn: Lsn, epoch: Epoch, bytes: Bytes) {
+    fn stream(&self, branch: BranchId) -> Arc<Stream> {
+        let empty = || Stream {
+            chunks: Mutex::default(),
+            end: watch::Sender::new(Lsn::ZERO),
+            reported: Mutex::default(),
+            first: Mutex::default(),
+        };
+        self.streams.lock().entry(branch).or_insert_with(|| Arc::new(empty())).clone()
+    }
+
+    pub fn push(&self, branch: BranchId, start_lsn: Lsn, epoch: Epoch, bytes: Bytes) {
+        let stream = self.stream(branch);
         let end = start_lsn.advance(bytes.len() as u64);
-        assert_eq!(*self.end.borrow(), start_lsn, "appends leave no gap");
-        self.chunks.lock().push(LogChunk { start_lsn, epoch, bytes });
-        self.end.send_replace(end);
+        assert_eq!(*stream.end.borrow(), start_lsn, "appends leave no gap");
+        stream.chunks.lock().push(LogChunk { start_lsn, epoch, bytes });
+        stream.end.send_replace(end);
     }
 
-    pub fn reported(&self) -> Lsn {
-        self.reported.lock().values().copied().min().unwrap_or_default()
-    }
-
-    /// Consumers that have reported anything.
+    /// Consumers of the main branch that have reported anything.
     pub fn consumers(&self) -> usize {
-        self.reported.lock().len()
+        self.stream(BRANCH).reported.lock().len()
     }
 
     /// Forgets whole chunks below what was reported, as a real log may.
     pub fn trim(&self) {
-        let below = self.reported();
-        self.chunks.lock().retain(|chunk| chunk.start_lsn.advance(chunk.bytes.len() as u64) > below);
+        for stream in self.streams.lock().values() {
+            let below = stream.reported.lock().values().copied().min().unwrap_or_default();
+            let mut chunks = stream.chunks.lock();
+            chunks.retain(|chunk| end_of(chunk) > below);
+            *stream.first.lock() = chunks.first().map_or(*stream.end.borrow(), |chunk| chunk.start_lsn);
+        }
     }
 }
 
 #[async_trait]
 impl LogClient for FakeLog {
-    async fn acquire_epoch(&self, _branch: BranchId) -> Result<EpochGrant, LogError> {
-        Ok(EpochGrant { epoch: Epoch(1), end_lsn: *self.end.borrow() })
+    async fn acquire_epoch(&self, branch: BranchId) -> Result<EpochGrant, LogError> {
+        Ok(EpochGrant { epoch: Epoch(1), end_lsn: *self.stream(branch).end.borrow() })
     }
 
-    async fn append(&self, _branch: BranchId, epoch: Epoch, start: Lsn, bytes: Bytes) -> Result<Lsn, LogError> {
-        self.push(start, epoch, bytes);
-        Ok(*self.end.borrow())
+    async fn append(&self, branch: BranchId, epoch: Epoch, start: Lsn, bytes: Bytes) -> Result<Lsn, LogError> {
+        self.push(branch, start, epoch, bytes);
+        Ok(*self.stream(branch).end.borrow())
     }
 
     async fn subscribe(
@@ -62,16 +88,16 @@ impl LogClient for FakeLog {
         branch: BranchId,
         from_lsn: Lsn,
     ) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError> {
-        let first_lsn = self.chunks.lock().first().map_or(*self.end.borrow(), |chunk| chunk.start_lsn);
+        let stream = self.stream(branch);
+        let first_lsn = *stream.first.lock();
         if from_lsn < first_lsn {
             return Err(LogError::Trimmed { branch, asked: from_lsn, first_lsn });
         }
-        let chunks: Vec<_> = self.chunks.lock().clone();
-        let ready: Vec<_> =
-            chunks.into_iter().filter(|c| c.start_lsn.advance(c.bytes.len() as u64) > from_lsn).map(Ok).collect();
         // What comes later is found by subscribing again: the end of the stream is one of the faults to survive.
-        let mut end = self.end.subscribe();
+        let mut end = stream.end.subscribe();
         let seen = *end.borrow_and_update();
+        let chunks: Vec<_> = stream.chunks.lock().clone();
+        let ready: Vec<_> = chunks.into_iter().filter(|chunk| end_of(chunk) > from_lsn).map(Ok).collect();
         let wait = futures::stream::once(async move {
             let _ = end.wait_for(|end| *end > seen).await;
             Err(LogError::Unavailable { reason: "cut on purpose".to_owned() })
@@ -79,12 +105,21 @@ impl LogClient for FakeLog {
         Ok(futures::stream::iter(ready).chain(wait).boxed())
     }
 
-    async fn status(&self, _branch: BranchId) -> Result<BranchStatus, LogError> {
-        Ok(BranchStatus { epoch: Epoch(1), first_lsn: Lsn::ZERO, durable_lsn: *self.end.borrow() })
+    async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError> {
+        let stream = self.stream(branch);
+        let (first_lsn, durable_lsn) = (*stream.first.lock(), *stream.end.borrow());
+        Ok(BranchStatus { epoch: Epoch(1), first_lsn, durable_lsn })
     }
 
-    async fn report_consumer(&self, _branch: BranchId, consumer: &str, durable_lsn: Lsn) -> Result<(), LogError> {
-        self.reported.lock().insert(consumer.to_owned(), durable_lsn);
+    async fn report_consumer(&self, branch: BranchId, consumer: &str, durable_lsn: Lsn) -> Result<(), LogError> {
+        let stream = self.stream(branch);
+        let mut reported = stream.reported.lock();
+        if durable_lsn == Lsn::MAX {
+            reported.remove(consumer);
+        } else {
+            let position = reported.entry(consumer.to_owned()).or_default();
+            *position = durable_lsn.max(*position);
+        }
         Ok(())
     }
 }

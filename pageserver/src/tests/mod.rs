@@ -50,34 +50,39 @@ impl Fixture {
 
     /// Random pages at random LSNs, in batches.
     pub async fn check(&mut self, client: &dyn PageClient, questions: usize) {
-        let end = self.workload.end;
-        let horizon = client.status(BRANCH).await.expect("status").horizon_lsn;
-        let requests: Vec<_> = (0..questions)
-            .map(|_| {
-                let page = self.workload.any_page();
-                let newest = self.workload.random.below(3) == 0;
-                let at = if newest { end } else { Lsn(self.workload.random.below(end.0 + 1)) };
-                let known = self.workload.random.below(2) == 0;
-                let last = self.workload.expected(page, at).map_or(Lsn::ZERO, |(lsn, _)| lsn);
-                GetPage { page, at, not_modified_since: if known { last } else { at } }
-            })
-            .collect();
-        for requests in requests.chunks(17) {
-            let answers = client.get_pages(BRANCH, requests).await;
-            assert_eq!(answers.len(), requests.len());
-            for (request, answer) in requests.iter().zip(answers) {
-                let GetPage { page, at, .. } = *request;
-                match (answer, self.workload.expected(page, at)) {
-                    (Ok(image), Some((lsn, bytes))) => {
-                        assert_eq!(image.page_lsn, lsn, "page {page} as of {at}");
-                        assert!(image.bytes == bytes, "page {page} as of {at} differs from replay");
-                    }
-                    (Err(PageError::NotFound { .. }), None) => {}
-                    (Err(PageError::BelowHorizon { horizon, .. }), _) => assert!(at < horizon, "{at} {horizon}"),
-                    (answer, expected) => {
-                        let expected = expected.map(|(lsn, _)| lsn);
-                        panic!("page {page} as of {at}, horizon {horizon}: {answer:?}, expected {expected:?}");
-                    }
+        check_pages(&mut self.workload, client, questions).await;
+    }
+}
+
+/// Whether a client's answers are those of direct replay.
+pub(crate) async fn check_pages(workload: &mut Workload, client: &dyn PageClient, questions: usize) {
+    let (branch, end) = (workload.branch, workload.end);
+    let horizon = client.status(branch).await.expect("status").horizon_lsn;
+    let requests: Vec<_> = (0..questions)
+        .map(|_| {
+            let page = workload.any_page();
+            let newest = workload.random.below(3) == 0;
+            let at = if newest { end } else { Lsn(workload.random.below(end.0 + 1)) };
+            let known = workload.random.below(2) == 0;
+            let last = workload.expected(page, at).map_or(Lsn::ZERO, |(lsn, _)| lsn);
+            GetPage { page, at, not_modified_since: if known { last } else { at } }
+        })
+        .collect();
+    for requests in requests.chunks(17) {
+        let answers = client.get_pages(branch, requests).await;
+        assert_eq!(answers.len(), requests.len());
+        for (request, answer) in requests.iter().zip(answers) {
+            let GetPage { page, at, .. } = *request;
+            match (answer, workload.expected(page, at)) {
+                (Ok(image), Some((lsn, bytes))) => {
+                    assert_eq!(image.page_lsn, lsn, "page {page} as of {at}");
+                    assert!(image.bytes == bytes, "page {page} as of {at} differs from replay");
+                }
+                (Err(PageError::NotFound { .. }), None) => {}
+                (Err(PageError::BelowHorizon { horizon, .. }), _) => assert!(at < horizon, "{at} {horizon}"),
+                (answer, expected) => {
+                    let expected = expected.map(|(lsn, _)| lsn);
+                    panic!("page {page} as of {at}, horizon {horizon}: {answer:?}, expected {expected:?}");
                 }
             }
         }

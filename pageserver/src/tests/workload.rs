@@ -28,6 +28,10 @@ impl Random {
 
 /// Writes a log and remembers all versions of all pages.
 pub struct Workload {
+    pub branch: BranchId,
+    /// LSN at which the branch's own log begins.
+    begin: Lsn,
+    commit_time_us: u64,
     pub random: Random,
     encoder: BatchEncoder,
     pages: BTreeMap<PageNo, Box<Page>>,
@@ -39,6 +43,9 @@ pub struct Workload {
 impl Workload {
     pub fn new(seed: u64, page_space: u64) -> Workload {
         Workload {
+            branch: BRANCH,
+            begin: Lsn::ZERO,
+            commit_time_us: 1,
             random: Random(seed),
             encoder: BatchEncoder::new(Lsn::ZERO, storage::batch::MIN_PART_BYTES),
             pages: BTreeMap::new(),
@@ -54,7 +61,7 @@ impl Workload {
             self.batch();
             if number + 1 == batches || self.random.below(3) == 0 {
                 let (start, bytes, _) = self.encoder.take(Vec::new());
-                log.push(start, Epoch(1), Bytes::from(bytes));
+                log.push(self.branch, Lsn(start.since(self.begin)), Epoch(1), Bytes::from(bytes));
             }
         }
     }
@@ -69,14 +76,15 @@ impl Workload {
             self.operation(page);
             touched.push(page);
         }
-        let span = self.encoder.finish(1);
+        self.commit_time_us += 100_000;
+        let span = self.encoder.finish(self.commit_time_us);
         self.end = span.end_lsn;
         for page_no in touched {
             let page = self.pages.get_mut(&page_no).expect("touched");
             page.set_lsn(span.end_lsn);
             let versions = self.versions.entry(page_no).or_default();
             if versions.last().is_none_or(|(lsn, _)| *lsn < span.end_lsn) {
-                versions.push((span.end_lsn, page.seal(BRANCH, page_no)));
+                versions.push((span.end_lsn, page.seal(self.branch, page_no)));
             }
         }
     }
@@ -113,6 +121,29 @@ impl Workload {
         };
         *page = changed;
         self.encoder.push(page_no, &op);
+    }
+
+    /// The workload of a branch that leaves this one at an LSN.
+    pub fn branched(&self, branch: BranchId, at: Lsn, seed: u64) -> Workload {
+        let mut child = Workload::new(seed, self.page_space);
+        (child.branch, child.begin, child.end, child.commit_time_us) = (branch, at, at, self.commit_time_us);
+        child.encoder = BatchEncoder::new(at, storage::batch::MIN_PART_BYTES);
+        for (page_no, versions) in &self.versions {
+            let open = |bytes: &Bytes| Page::open(bytes, self.branch, *page_no).expect("sealed by this workload");
+            let seen = versions.iter().filter(|(lsn, _)| *lsn <= at);
+            let seen: Vec<_> = seen.map(|(lsn, bytes)| (*lsn, open(bytes).seal(branch, *page_no))).collect();
+            if let Some((_, last)) = seen.last() {
+                let page = Page::open(last, branch, *page_no).expect("just sealed");
+                child.pages.insert(*page_no, page);
+                child.versions.insert(*page_no, seen);
+            }
+        }
+        child
+    }
+
+    /// LSN and commit time of the last batch.
+    pub fn last_commit(&self) -> (Lsn, u64) {
+        (self.end, self.commit_time_us)
     }
 
     /// The page as of an LSN.

@@ -1,5 +1,6 @@
 //! Records, plans, and clusters of several servers in one process.
 
+mod branching;
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,7 @@ proptest! {
             name: names[1].clone(),
             parent: parent.map(|(branch, lsn)| (BranchId(branch), Lsn(lsn))),
             created_us: numbers.3,
+            deleting: numbers.2 % 2 == 0,
             ..branch(numbers.0, &pairs)
         };
         prop_assert_eq!(BranchRecord::decode(&record.encode()), Ok(record));

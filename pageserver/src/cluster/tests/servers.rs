@@ -11,15 +11,17 @@ use futures::stream::BoxStream;
 use logstore::client::{LogError, MetadataClient, MetadataSnapshot, MetadataValue, SwapOutcome};
 use parking_lot::Mutex;
 use storage::layout::ShardLayout;
-use storage::{BranchId, ShardId};
+use storage::{BranchId, Lsn, ShardId};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
 use crate::cluster::agent::{Agent, Identity};
+use crate::cluster::descendants::RegisteredDescendants;
 use crate::cluster::directory::Directory;
 use crate::cluster::record::BranchRecord;
 use crate::cluster::routes::RoutedPages;
+use crate::config::PageServerConfig;
 use crate::host::PageHost;
 use crate::tests::workload::BRANCH;
 use crate::tests::{Fixture, config, eventually};
@@ -93,33 +95,48 @@ impl PageClient for Reached {
         }
     }
 
+    async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {
+        self.host()?.lsn_at(branch, time_us).await
+    }
+
     async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {
         self.host()?.status(branch).await
     }
 }
 
-struct Cluster {
-    fixture: Fixture,
-    directory: Directory,
+pub struct Cluster {
+    pub fixture: Fixture,
+    pub directory: Directory,
     hosts: Hosts,
+    /// For servers that are started from now on.
+    pub retention_bytes: u64,
     agents: HashMap<String, (watch::Sender<bool>, tokio::task::JoinHandle<()>)>,
 }
 
 impl Cluster {
-    async fn new(seed: u64, shards: u32) -> Cluster {
+    pub async fn new(seed: u64, shards: u32) -> Cluster {
         let directory = Directory::new(Arc::new(Metadata::default()));
         let layout = ShardLayout::new(shards, 2).expect("within the limits");
         let record = BranchRecord::new(BRANCH, "main", layout);
         directory.change_branch(BRANCH, &|_| Ok(Some(record.clone()))).await.expect("room");
-        Cluster { fixture: Fixture::new(seed, 60), directory, hosts: Hosts::default(), agents: HashMap::new() }
+        Cluster {
+            fixture: Fixture::new(seed, 60),
+            directory,
+            hosts: Hosts::default(),
+            retention_bytes: 1 << 30,
+            agents: HashMap::new(),
+        }
     }
 
-    fn start(&mut self, id: &str) {
-        let config = config();
+    pub fn start(&mut self, id: &str) {
+        let store = self.fixture.store.clone();
+        let descendants = RegisteredDescendants::new(self.directory.clone(), store);
+        let mut config = PageServerConfig { descendants: Some(Arc::new(descendants)), ..config() };
+        config.compaction.retention_bytes = self.retention_bytes;
         let host = Arc::new(PageHost::new(config, self.fixture.store.clone(), self.fixture.log.clone()));
         self.hosts.lock().insert(id.to_owned(), host.clone());
         let identity = Identity { id: id.to_owned(), address: id.to_owned(), incarnation: Uuid::new_v4() };
-        let agent = Agent::new(identity, self.directory.clone(), host, self.fixture.log.clone());
+        let agent = Agent::new(identity, self.directory.clone(), host);
         let (stop, stopped) = watch::channel(false);
         let task =
             tokio::spawn(async move { agent.run(ShardLayout::SINGLE, stopped).await.expect("its name is its own") });
@@ -127,19 +144,19 @@ impl Cluster {
     }
 
     /// As a crash does: nothing is written, nobody is told.
-    fn kill(&mut self, id: &str) {
+    pub fn kill(&mut self, id: &str) {
         self.agents.remove(id).expect("it runs").1.abort();
         self.hosts.lock().remove(id);
     }
 
-    async fn stop(&mut self, id: &str) {
+    pub async fn stop(&mut self, id: &str) {
         let (stop, task) = self.agents.remove(id).expect("it runs");
         stop.send_replace(true);
         task.await.expect("it ends well");
         self.hosts.lock().remove(id).expect("it was there");
     }
 
-    fn client(&self) -> RoutedPages {
+    pub fn client(&self) -> RoutedPages {
         let hosts = self.hosts.clone();
         let connect = move |address: &str| -> Arc<dyn PageClient> {
             Arc::new(Reached { hosts: hosts.clone(), address: address.to_owned() })
@@ -158,14 +175,18 @@ impl Cluster {
         settled.then_some(loads)
     }
 
-    async fn settles(&self, expected: &[usize]) {
+    pub async fn settles(&self, expected: &[usize]) {
         eventually("the shards are served", async || self.loads().await.as_deref() == Some(expected)).await;
     }
 }
 
 /// Answers once all shards are served.
-async fn wait_until_served(client: &RoutedPages) {
-    eventually("all shards answer", async || client.status(BRANCH).await.is_ok()).await;
+pub async fn wait_until_served(client: &RoutedPages, branch: BranchId) {
+    let begun = tokio::time::Instant::now();
+    while let Err(error) = client.status(branch).await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "branch {branch} is not served: {error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,7 +194,7 @@ async fn pages_equal_replay_whatever_becomes_of_servers() {
     let mut cluster = Cluster::new(400, 6).await;
     let client = cluster.client();
     cluster.start("a");
-    wait_until_served(&client).await;
+    wait_until_served(&client, BRANCH).await;
     cluster.fixture.workload.run(&cluster.fixture.log, 100);
     cluster.fixture.check(&client, 100).await;
     // Newcomers get their share, shard by shard, while pages are read.
@@ -190,7 +211,7 @@ async fn pages_equal_replay_whatever_becomes_of_servers() {
     cluster.kill("a");
     let died = tokio::time::Instant::now();
     cluster.fixture.workload.run(&cluster.fixture.log, 50);
-    wait_until_served(&client).await;
+    wait_until_served(&client, BRANCH).await;
     let took = died.elapsed();
     assert!(took < Duration::from_secs(5), "a dead server's shards were away for {took:?}");
     cluster.fixture.check(&client, 100).await;
@@ -198,12 +219,12 @@ async fn pages_equal_replay_whatever_becomes_of_servers() {
     // One that ends in good order is not missed for long.
     cluster.stop("b").await;
     cluster.fixture.workload.run(&cluster.fixture.log, 50);
-    wait_until_served(&client).await;
+    wait_until_served(&client, BRANCH).await;
     cluster.fixture.check(&client, 100).await;
     cluster.stop("c").await;
     cluster.fixture.log.trim();
     cluster.start("d");
-    wait_until_served(&client).await;
+    wait_until_served(&client, BRANCH).await;
     cluster.fixture.check(&client, 200).await;
 }
 

@@ -1,0 +1,161 @@
+//! Making and deleting branches: records in the directory. Nothing is copied.
+
+use std::sync::Arc;
+
+use logstore::client::LogClient;
+use logstore::shifted::ShiftedLog;
+use storage::{BranchId, Lsn};
+
+use super::directory::{Directory, DirectoryError, Snapshot};
+use super::record::{BranchRecord, MAX_TEXT_BYTES, Placement};
+use crate::client::{PageClient, PageError};
+
+/// Where a branch leaves its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BranchPoint {
+    /// At the end of what is durable.
+    Now,
+    /// At an LSN.
+    At(Lsn),
+    /// At the last known commit not after a time, in microseconds since 1970 UTC.
+    Time(u64),
+}
+
+/// A branch that is asked for.
+#[derive(Clone, Debug)]
+pub struct NewBranch<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Name or number of its parent.
+    pub parent: &'a str,
+    /// Where it leaves that.
+    pub point: BranchPoint,
+    /// Wall clock, in microseconds since 1970 UTC.
+    pub now_us: u64,
+}
+
+/// Makes and deletes branches.
+pub struct Branches {
+    directory: Directory,
+    log: Arc<dyn LogClient>,
+    pages: Arc<dyn PageClient>,
+}
+
+fn refused<T>(reason: String) -> Result<T, DirectoryError> {
+    Err(DirectoryError::Refused(reason))
+}
+
+fn unanswered(error: PageError) -> DirectoryError {
+    DirectoryError::Refused(format!("the page servers do not answer: {error}"))
+}
+
+/// The log in the LSNs of a branch and those it comes from.
+pub fn log_of(
+    snapshot: &Snapshot,
+    branch: BranchId,
+    log: Arc<dyn LogClient>,
+) -> Result<Arc<dyn LogClient>, DirectoryError> {
+    match snapshot.lineage(branch) {
+        Some(lineage) => Ok(Arc::new(ShiftedLog::new(log, lineage.begins()))),
+        None => refused(format!("an ancestor of branch {branch} is missing from the directory")),
+    }
+}
+
+impl Branches {
+    /// In a directory, of a log and its page servers.
+    pub fn new(directory: Directory, log: Arc<dyn LogClient>, pages: Arc<dyn PageClient>) -> Branches {
+        Branches { directory, log, pages }
+    }
+
+    /// Makes a branch. Page servers begin to serve it within a second.
+    pub async fn create(&self, wanted: &NewBranch<'_>) -> Result<BranchRecord, DirectoryError> {
+        let name = wanted.name;
+        // A number as a name could be taken for the number of another branch.
+        if name.is_empty() || name.len() > MAX_TEXT_BYTES || name.parse::<u64>().is_ok() {
+            return refused(format!("{name:?} cannot be a branch's name"));
+        }
+        let snapshot = self.directory.load().await?;
+        if snapshot.branches.values().any(|record| record.name == name) {
+            return refused(format!("there is a branch {name:?} already"));
+        }
+        let Some(parent) = snapshot.branch(wanted.parent) else {
+            return refused(format!("there is no branch {:?}", wanted.parent));
+        };
+        let branch_lsn = self.branch_lsn(&snapshot, parent, wanted.point).await?;
+        let branch = self.directory.new_number(&snapshot).await?;
+        // Whoever serves the parent has its layers at hand.
+        let same = |placement: &Placement| Placement { moving_to: String::new(), ..placement.clone() };
+        let record = BranchRecord {
+            parent: Some((parent.branch, branch_lsn)),
+            created_us: wanted.now_us,
+            placements: parent.placements.iter().map(same).collect(),
+            ..BranchRecord::new(branch, name, parent.layout)
+        };
+        let make = |found: Option<BranchRecord>| match found {
+            // An answer that got lost: the record is ours.
+            Some(found) if found != record => refused(format!("there is a branch {branch} already")),
+            _ => Ok(Some(record.clone())),
+        };
+        self.directory.change_branch(branch, &make).await?;
+        // Deleting looks for children after its mark is set; here is the other half of that bargain.
+        let now = self.directory.load().await?;
+        let same_name = now.branches.values().filter(|other| other.name == name).count();
+        if now.branches.get(&parent.branch).is_none_or(|parent| parent.deleting) || same_name > 1 {
+            self.directory.change_branch(branch, &|_| Ok(None)).await?;
+            return refused(format!("branch {:?} was deleted meanwhile, or {name:?} made", wanted.parent));
+        }
+        Ok(record)
+    }
+
+    async fn branch_lsn(
+        &self,
+        snapshot: &Snapshot,
+        parent: &BranchRecord,
+        point: BranchPoint,
+    ) -> Result<Lsn, DirectoryError> {
+        let log = log_of(snapshot, parent.branch, self.log.clone())?;
+        let end = log.status(parent.branch).await?.durable_lsn;
+        let lsn = match point {
+            BranchPoint::Now => end,
+            BranchPoint::At(lsn) => lsn,
+            BranchPoint::Time(time_us) => match self.pages.lsn_at(parent.branch, time_us).await.map_err(unanswered)? {
+                Some(lsn) => lsn,
+                None => return refused("history from before that time is not kept".to_owned()),
+            },
+        };
+        let horizon = self.pages.status(parent.branch).await.map_err(unanswered)?.horizon_lsn;
+        if lsn == Lsn::ZERO {
+            return refused(format!("branch {} is empty at {lsn}", parent.name));
+        }
+        if lsn > end {
+            return refused(format!("branch {} ends at {end}, before {lsn}", parent.name));
+        }
+        if lsn < horizon {
+            return refused(format!("history of branch {} from before {horizon} is not kept", parent.name));
+        }
+        Ok(lsn)
+    }
+
+    /// Deletes a branch that no other comes from. What it has of its own is removed by the page servers.
+    pub async fn delete(&self, name: &str) -> Result<(), DirectoryError> {
+        let snapshot = self.directory.load().await?;
+        let Some(record) = snapshot.branch(name) else { return refused(format!("there is no branch {name:?}")) };
+        let branch = record.branch;
+        if record.parent.is_none() {
+            return refused(format!("branch {:?} is the one that the database began with", record.name));
+        }
+        if let Some(child) = snapshot.descendants(branch).first().and_then(|child| snapshot.branches.get(child)) {
+            return refused(format!("branch {:?} comes from {:?}", child.name, record.name));
+        }
+        let mark = |deleting: bool| {
+            move |found: Option<BranchRecord>| Ok(found.map(|found| BranchRecord { deleting, ..found }))
+        };
+        self.directory.change_branch(branch, &mark(true)).await?;
+        let now = self.directory.load().await?;
+        if !now.descendants(branch).is_empty() {
+            self.directory.change_branch(branch, &mark(false)).await?;
+            return refused(format!("a branch was made from {:?} meanwhile", record.name));
+        }
+        Ok(())
+    }
+}
