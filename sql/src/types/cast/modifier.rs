@@ -64,6 +64,9 @@ fn limit(text: Arc<str>, characters: i32, explicit: bool, type_name: &str) -> Re
     Ok(text[..end].into())
 }
 
+/// Blanks are added by the piece: one character after another is what loading `char(n)` would spend its time on.
+const BLANKS: &str = "                                                                ";
+
 fn pad(text: Arc<str>, characters: i32) -> Arc<str> {
     let wanted = characters.max(0) as usize;
     let present = if text.is_ascii() { text.len() } else { text.chars().count() };
@@ -72,6 +75,11 @@ fn pad(text: Arc<str>, characters: i32) -> Arc<str> {
     }
     let mut padded = String::with_capacity(text.len() + wanted - present);
     padded.push_str(&text);
-    padded.extend(std::iter::repeat_n(' ', wanted - present));
+    let mut missing = wanted - present;
+    while missing > 0 {
+        let step = missing.min(BLANKS.len());
+        padded.push_str(&BLANKS[..step]);
+        missing -= step;
+    }
     padded.into()
 }
