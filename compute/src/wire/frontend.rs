@@ -100,11 +100,13 @@ pub fn longest_body_bytes(message_type: u8, authenticated: bool) -> usize {
 /// it is refused by its announcement, before it takes memory. As text a `bytea` is twice as long as it is.
 pub fn oversize_value(begun: &[u8]) -> Option<usize> {
     let mut fields = Fields { rest: begun };
-    (fields.text().ok()?, fields.text().ok()?);
+    for _portal_and_statement in 0..2 {
+        fields.text().ok()?;
+    }
     let formats = fields.formats().ok()?;
     for number in 0..fields.count().ok()? {
         let Ok(length) = usize::try_from(fields.u32().ok()? as i32) else { continue };
-        let format = formats.get(if formats.len() == 1 { 0 } else { usize::from(number) });
+        let format = formats.get(if formats.len() == 1 { 0 } else { number });
         let longest = if format == Some(&Format::Binary) { MAX_ROW_BYTES } else { 2 * MAX_ROW_BYTES + 2 };
         if length > longest {
             return Some(length);
