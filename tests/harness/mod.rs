@@ -65,6 +65,11 @@ impl Program {
         Program { child, address, admin, started_in: begun.elapsed() }
     }
 
+    /// Starts it with that `--memory`.
+    pub fn start_within(data_dir: &Path, memory: &str) -> Program {
+        Self::start_with(data_dir, &["--memory", memory])
+    }
+
     /// Starts it and kills it so long afterwards, ready or not.
     pub fn start_and_kill(data_dir: &Path, after: Duration) {
         let mut child = spawn(data_dir, &[]);
@@ -139,9 +144,11 @@ impl Drop for Program {
 fn spawn(data_dir: &Path, arguments: &[&str]) -> Child {
     // Small, so that tests meet eviction; large loads ask for more.
     let memory = std::env::var("ALLUVIUM_TEST_MEMORY").unwrap_or_else(|_| "256MiB".to_owned());
+    let memory: &[&str] = if arguments.contains(&"--memory") { &[] } else { &["--memory", &memory] };
     Command::new(binary())
-        .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--memory", &memory, "--data-dir"])
+        .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
         .arg(data_dir)
+        .args(memory)
         .args(arguments)
         .env("ALLUVIUM_LOG", std::env::var("ALLUVIUM_LOG").unwrap_or_else(|_| "warn".to_owned()))
         .stdout(Stdio::piped())

@@ -9,9 +9,11 @@
 //!   for itself.
 //! - **Deadlocks** are looked for by the waiter, shortly after it began to wait, with every shard locked: the
 //!   graph it sees is exact, so nobody is sacrificed for a cycle that never was.
+//! - **Memory** is bounded by escalation: very many row locks of one transaction in one tree become a lock of the tree.
 //! - A lock lives here only while someone holds or awaits it.
 
 mod deadlock;
+mod escalation;
 mod modes;
 mod table;
 #[cfg(test)]
@@ -22,7 +24,7 @@ pub(crate) use table::{Acquired, LockTable, OwnerId};
 
 use std::hash::{BuildHasher, Hasher};
 
-use storage::TreeId;
+use storage::{PageNo, TreeId};
 
 /// What is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +37,7 @@ pub(crate) struct LockName {
 
 impl LockName {
     const TABLES: u64 = u64::MAX;
+    const TREES: u64 = u64::MAX - 1;
 
     /// A row, by tree and key.
     pub(crate) fn row(tree: TreeId, key: &[u8]) -> Self {
@@ -49,6 +52,25 @@ impl LockName {
         Self { space: Self::TABLES, key: table }
     }
 
+    /// All rows of a tree.
+    fn tree(tree: TreeId) -> Self {
+        Self { space: Self::TREES, key: tree.0.0 }
+    }
+
+    /// The tree that a row's name is in.
+    pub(crate) fn tree_of_row(self) -> Option<TreeId> {
+        (self.space < Self::TREES).then_some(TreeId(PageNo(self.space)))
+    }
+
+    fn is_row_of(self, tree: TreeId) -> bool {
+        self.space == tree.0.0
+    }
+
+    /// The tree of which it names all rows.
+    fn whole_tree(self) -> Option<TreeId> {
+        (self.space == Self::TREES).then_some(TreeId(PageNo(self.key)))
+    }
+
     fn is_table(self) -> bool {
         self.space == Self::TABLES
     }
@@ -57,6 +79,8 @@ impl LockName {
     fn describe(self) -> String {
         if self.is_table() {
             format!("relation {}", self.key)
+        } else if let Some(tree) = self.whole_tree() {
+            format!("all tuples of tree {}", tree.0)
         } else {
             format!("tuple {:016x} of tree {}", self.key, self.space)
         }

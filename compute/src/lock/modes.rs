@@ -42,6 +42,11 @@ impl LockModes {
         self.0 & other.0 == other.0
     }
 
+    /// True when whoever holds `self` need not ask for `other`: it holds that, or keeps everybody out.
+    pub(crate) const fn covers(self, other: Self) -> bool {
+        self.contains(other) || self.contains(Self::of(TableLockMode::AccessExclusive))
+    }
+
     const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -12,6 +12,9 @@ use smallvec::SmallVec;
 use sql::error::{Result, SqlError, SqlState};
 use sql::store::{Interrupt, WaitPolicy};
 
+use storage::TreeId;
+
+use super::escalation::{Escalated, Passage};
 use super::{LockModes, LockName};
 use crate::blocking::blocking;
 
@@ -33,6 +36,10 @@ pub(crate) struct LockTable {
     hasher: foldhash::fast::FixedState,
     /// Who waits for what. Taken after a shard, never before one.
     pub(super) waits: Mutex<HashMap<OwnerId, (LockName, Arc<Waiter>)>>,
+    /// Trees of which one transaction has a lock of all rows. Taken after shards.
+    pub(super) escalated: Mutex<HashMap<TreeId, Escalated>>,
+    /// How many there are: almost always none, which is found out without the lock.
+    pub(super) escalated_count: AtomicUsize,
     waited: AtomicU64,
     pub(super) deadlocks: AtomicU64,
 }
@@ -64,7 +71,7 @@ impl Waiter {
 }
 
 impl Lock {
-    fn held_by(&self, owner: OwnerId) -> LockModes {
+    pub(super) fn held_by(&self, owner: OwnerId) -> LockModes {
         self.holders.iter().find(|(holder, _)| *holder == owner).map_or(LockModes::NONE, |(_, modes)| *modes)
     }
 
@@ -77,7 +84,7 @@ impl Lock {
     }
 
     /// True when the owner had not held it before.
-    fn hold(&mut self, owner: OwnerId, modes: LockModes) -> bool {
+    pub(super) fn hold(&mut self, owner: OwnerId, modes: LockModes) -> bool {
         match self.holders.iter_mut().find(|(holder, _)| *holder == owner) {
             Some((_, held)) => {
                 *held = held.union(modes);
@@ -135,6 +142,8 @@ impl LockTable {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
             hasher: foldhash::fast::FixedState::default(),
             waits: Mutex::new(HashMap::new()),
+            escalated: Mutex::new(HashMap::new()),
+            escalated_count: AtomicUsize::new(0),
             waited: AtomicU64::new(0),
             deadlocks: AtomicU64::new(0),
         }
@@ -165,19 +174,47 @@ impl LockTable {
         policy: WaitPolicy,
         interrupt: &Interrupt,
     ) -> Result<Acquired> {
+        loop {
+            let tree = match self.acquire_here(owner, name, modes, policy, interrupt)? {
+                Ok(acquired) => return Ok(acquired),
+                Err(tree) => tree,
+            };
+            // Somebody has all rows of the tree. When its lock could be had, they are free to be asked for.
+            match self.acquire(owner, tree, modes, policy, interrupt)? {
+                Acquired::Skipped => return Ok(Acquired::Skipped),
+                Acquired::New => self.release(owner, [tree]),
+                Acquired::Already => {}
+            }
+        }
+    }
+
+    /// [`LockTable::acquire`], or the tree's lock that stands before the row's.
+    fn acquire_here(
+        &self,
+        owner: OwnerId,
+        name: LockName,
+        modes: LockModes,
+        policy: WaitPolicy,
+        interrupt: &Interrupt,
+    ) -> Result<std::result::Result<Acquired, LockName>> {
         let waiter = {
             let mut shard = self.shard(name).lock();
+            match self.passage(owner, name, modes) {
+                Passage::Free => {}
+                Passage::Held => return Ok(Ok(Acquired::Already)),
+                Passage::Behind(tree) => return Ok(Err(tree)),
+            }
             let lock = shard.entry(name).or_default();
             let held = lock.held_by(owner);
             if held.contains(modes) && held != LockModes::NONE {
-                return Ok(Acquired::Already);
+                return Ok(Ok(Acquired::Already));
             }
             let holds = held != LockModes::NONE;
             if lock.holders_admit(owner, modes) && (holds || lock.queue_admits(modes)) {
-                return Ok(if lock.hold(owner, modes) { Acquired::New } else { Acquired::Already });
+                return Ok(Ok(if lock.hold(owner, modes) { Acquired::New } else { Acquired::Already }));
             }
             match policy {
-                WaitPolicy::Skip => return Ok(Acquired::Skipped),
+                WaitPolicy::Skip => return Ok(Ok(Acquired::Skipped)),
                 WaitPolicy::Error => return Err(not_available(name)),
                 WaitPolicy::Block => {}
             }
@@ -194,7 +231,7 @@ impl LockTable {
         let (waiter, held_before) = waiter;
         self.waited.fetch_add(1, Ordering::Relaxed);
         blocking(|| self.wait(name, &waiter, interrupt))?;
-        Ok(if held_before { Acquired::Already } else { Acquired::New })
+        Ok(Ok(if held_before { Acquired::Already } else { Acquired::New }))
     }
 
     fn wait(&self, name: LockName, waiter: &Arc<Waiter>, interrupt: &Interrupt) -> Result<()> {
@@ -268,6 +305,7 @@ impl LockTable {
         for name in names {
             let mut shard = self.shard(name).lock();
             let Some(lock) = shard.get_mut(&name) else { continue };
+            self.forget_escalation(owner, name);
             lock.holders.retain(|(holder, _)| *holder != owner);
             lock.grant_waiters(&self.waits);
             if lock.holders.is_empty() {

@@ -208,3 +208,62 @@ fn many_threads_exclude_each_other() {
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
     assert_eq!(table.len(), 0);
 }
+
+#[test]
+fn many_rows_become_one_tree() {
+    let table = Arc::new(LockTable::new());
+    let tree = TreeId(PageNo(7));
+    let other = LockName::row(TreeId(PageNo(8)), b"a");
+    let keys: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+    for key in &keys {
+        assert_eq!(take(&table, 1, row(key), EXCLUSIVE, WaitPolicy::Block), Ok(Acquired::New));
+    }
+    assert_eq!(take(&table, 1, other, EXCLUSIVE, WaitPolicy::Block), Ok(Acquired::New));
+    assert_eq!(take(&table, 2, row("else"), SHARE, WaitPolicy::Block), Ok(Acquired::New));
+    assert_eq!(table.escalate(OwnerId(1), tree), None, "another has a row of the tree");
+    table.release(OwnerId(2), [row("else")]);
+    let whole = table.escalate(OwnerId(1), tree).expect("nobody is in the way");
+    assert_eq!(table.len(), 2, "the tree, and the row of another tree");
+    // What it holds, and may take without more entries.
+    assert_eq!(take(&table, 1, row("5"), EXCLUSIVE, WaitPolicy::Block), Ok(Acquired::Already));
+    assert_eq!(take(&table, 1, row("new"), SHARE, WaitPolicy::Block), Ok(Acquired::Already));
+    // Others stay out, each in its way; other trees are theirs.
+    assert_eq!(take(&table, 2, row("5"), SHARE, WaitPolicy::Skip), Ok(Acquired::Skipped));
+    let refused = take(&table, 2, row("5000"), SHARE, WaitPolicy::Error).expect_err("held");
+    assert_eq!(refused.state(), SqlState::LOCK_NOT_AVAILABLE);
+    let free = LockName::row(TreeId(PageNo(8)), b"b");
+    assert_eq!(take(&table, 2, free, EXCLUSIVE, WaitPolicy::Error), Ok(Acquired::New));
+    // A cycle by way of the tree is found.
+    let waiting = begin_waiting(&table, 2, row("6"), EXCLUSIVE, Arc::default());
+    // Past its first look for a deadlock, so that it is the other's that finds the cycle.
+    thread::sleep(Duration::from_millis(200));
+    let cycle = take(&table, 1, free, EXCLUSIVE, WaitPolicy::Block).expect_err("a cycle");
+    assert_eq!(cycle.state(), SqlState::DEADLOCK_DETECTED);
+    let third = begin_waiting(&table, 3, row("7"), SHARE, Arc::default());
+    table.release(OwnerId(1), [whole, other]);
+    assert_eq!(waiting.join().expect("no panic"), Ok(Acquired::New));
+    assert_eq!(third.join().expect("no panic"), Ok(Acquired::New));
+    table.release(OwnerId(2), [row("6"), free]);
+    table.release(OwnerId(3), [row("7")]);
+    assert_eq!(table.len(), 0);
+}
+
+#[test]
+fn shared_rows_escalate_to_a_shared_tree() {
+    let table = LockTable::new();
+    let tree = TreeId(PageNo(7));
+    assert_eq!(take(&table, 1, row("a"), SHARE, WaitPolicy::Block), Ok(Acquired::New));
+    assert_eq!(take(&table, 2, row("b"), SHARE, WaitPolicy::Block), Ok(Acquired::New));
+    let whole = table.escalate(OwnerId(1), tree).expect("share admits share");
+    assert_eq!(table.escalate(OwnerId(2), tree), None, "one transaction at a time");
+    assert_eq!(take(&table, 2, row("a"), SHARE, WaitPolicy::Error), Ok(Acquired::New));
+    assert!(take(&table, 2, row("c"), EXCLUSIVE, WaitPolicy::Error).is_err(), "the tree is shared");
+    // More than it holds of the tree is a matter of the row.
+    assert!(take(&table, 1, row("b"), EXCLUSIVE, WaitPolicy::Error).is_err());
+    assert_eq!(take(&table, 1, row("c"), EXCLUSIVE, WaitPolicy::Error), Ok(Acquired::New));
+    assert!(take(&table, 2, row("c"), SHARE, WaitPolicy::Error).is_err());
+    table.release(OwnerId(1), [whole, row("c")]);
+    table.release(OwnerId(2), [row("a"), row("b")]);
+    assert_eq!(table.len(), 0);
+    assert_eq!(take(&table, 2, row("c"), EXCLUSIVE, WaitPolicy::Error), Ok(Acquired::New));
+}

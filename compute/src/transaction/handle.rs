@@ -26,6 +26,11 @@ use crate::lock::{Acquired, LockModes, LockName, OwnerId};
 use crate::sequencer::{Commit, CommitTree, PageRun};
 use crate::snapshot::Snapshot;
 
+/// Row locks of one transaction, a few megabytes of them, beyond which they are exchanged for locks of trees.
+const ROW_LOCKS: usize = 1 << 16;
+/// Row locks of one transaction where that does not help: others hold locks in the same trees.
+const MOST_ROW_LOCKS: usize = 1 << 23;
+
 /// See the module.
 pub(crate) struct EngineTransaction {
     engine: Arc<Engine>,
@@ -45,6 +50,8 @@ pub(super) struct Shared {
 struct State {
     overlay: Overlay,
     row_locks: Vec<LockName>,
+    /// When there are so many, they are exchanged for locks of whole trees.
+    escalate_at: usize,
     table_locks: SmallVec<[(u64, LockModes); 8]>,
     trees: Trees,
     /// Where `trees` stood at the statement's begin and at each savepoint.
@@ -127,6 +134,7 @@ impl EngineTransaction {
         let state = State {
             overlay: Overlay::new(engine.spilling.clone()),
             row_locks: Vec::new(),
+            escalate_at: ROW_LOCKS,
             table_locks: SmallVec::new(),
             trees: Trees::default(),
             statement_mark: TreesMark::default(),
@@ -263,6 +271,30 @@ impl EngineTransaction {
 }
 
 impl EngineTransaction {
+    /// Exchanges row locks for locks of whole trees, where nobody else is in the way.
+    #[cold]
+    fn escalate(&self, state: &mut State) -> Result<()> {
+        let mut counts: hashbrown::HashMap<TreeId, usize> = hashbrown::HashMap::new();
+        for tree in state.row_locks.iter().filter_map(|name| name.tree_of_row()) {
+            *counts.entry(tree).or_default() += 1;
+        }
+        for (tree, _) in counts.into_iter().filter(|(_, count)| *count >= ROW_LOCKS / 8) {
+            if let Some(name) = self.engine.locks.escalate(self.owner, tree) {
+                state.row_locks.retain(|row| row.tree_of_row() != Some(tree));
+                state.row_locks.push(name);
+            }
+        }
+        state.row_locks.shrink_to(ROW_LOCKS);
+        if state.row_locks.len() >= MOST_ROW_LOCKS {
+            return Err(SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory for row locks")
+                .with_detail(format!("The transaction has locked {MOST_ROW_LOCKS} rows."))
+                .with_hint("Lock the table first, or split the transaction."));
+        }
+        // Each attempt looks at all locks there are.
+        state.escalate_at = (state.row_locks.len() / 2 * 3).clamp(ROW_LOCKS, MOST_ROW_LOCKS);
+        Ok(())
+    }
+
     /// In one go within the sequencer, or, if there is much of it, mostly outside.
     fn commit_assembled(&self, commit: &Commit) -> Result<Lsn> {
         if !large::is_large(&self.engine, commit)?
@@ -433,6 +465,9 @@ impl Transaction for EngineTransaction {
                         return Err(over());
                     }
                     state.row_locks.push(name);
+                    if state.row_locks.len() >= state.escalate_at {
+                        self.escalate(&mut state)?;
+                    }
                 }
                 // Written by an earlier statement, so locked since then.
                 if state.overlay.joined(tree, key)?.is_some() {

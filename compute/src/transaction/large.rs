@@ -127,7 +127,9 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn run(&mut self, commit: &'a Commit) -> Result<storage::Lsn> {
         for tree in &commit.trees {
-            if let Some(memory) = tree.writes.in_memory().filter(|memory| is_small(memory)) {
+            // The upkeep tree changes with every run of pages that is taken here.
+            let is_direct = |memory: &&TreeWrites| tree.tree == self.engine.sequencer.upkeep_tree || is_small(memory);
+            if let Some(memory) = tree.writes.in_memory().filter(is_direct) {
                 self.direct.push((tree.tree, memory.clone()));
             } else {
                 self.rebuilt.push(RebuiltLeaves::new(tree.tree));
