@@ -63,11 +63,13 @@ fn finds_one_row(table: &Table, index: Option<&Index>, range: &IndexRange) -> bo
     unique && range.equal.len() == columns
 }
 
-/// Whether the expression may wait or run long: `pg_sleep`, and functions over what a session cannot bound.
+/// Whether the expression may wait or run long: `pg_sleep`, functions over what a session cannot bound, and `nextval`: a
+/// reservation waits for the log with the sequence locked, and whoever waits for it on a thread that the log's answer
+/// needs would wait for ever.
 fn waits(expr: &Expr) -> bool {
     let here = match expr {
         Expr::Call { function, .. } => {
-            matches!(function.name, "pg_sleep" | "pg_sleep_for" | "pg_sleep_until" | "repeat")
+            matches!(function.name, "pg_sleep" | "pg_sleep_for" | "pg_sleep_until" | "repeat" | "nextval")
         }
         _ => false,
     };
