@@ -23,6 +23,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Loads and large transactions take and give back memory in bursts, on many threads. The C library's allocator keeps much
+/// of that for itself, far beyond `--memory`; this one gives it back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A disaggregated, Postgres-compatible database engine.
 #[derive(Parser)]
 #[command(name = "alluvium", version, about)]

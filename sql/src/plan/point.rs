@@ -69,7 +69,16 @@ fn finds_one_row(table: &Table, index: Option<&Index>, range: &IndexRange) -> bo
 fn waits(expr: &Expr) -> bool {
     let here = match expr {
         Expr::Call { function, .. } => {
-            matches!(function.name, "pg_sleep" | "pg_sleep_for" | "pg_sleep_until" | "repeat" | "nextval")
+            matches!(
+                function.name,
+                "pg_sleep"
+                    | "pg_sleep_for"
+                    | "pg_sleep_until"
+                    | "repeat"
+                    | "nextval"
+                    | "setval"
+                    | "pg_sequence_last_value"
+            )
         }
         _ => false,
     };
