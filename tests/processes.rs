@@ -195,3 +195,65 @@ async fn shards_of_a_killed_page_server_are_served_by_two_others() {
     running.into_iter().for_each(Tier::stop);
     log.store.shutdown();
 }
+
+/// Number of rows, their sum, and what they say, in one line.
+fn digest(address: std::net::SocketAddr) -> String {
+    let digest = "SELECT count(*), sum(n), md5(string_agg(note, ',' ORDER BY n)) FROM notes";
+    harness::tools::psql_text(address, &["-At", "-c", digest], "").trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn branches_go_their_own_way() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let log = TestLog::start(&directory.path().join("log")).await;
+    let places = Places::new(directory.path(), &log);
+    let pages = [places.page_server("one", "127.0.0.1:0"), places.page_server("two", "127.0.0.1:0")];
+    let main = places.compute(None);
+    let run = |tier: &Tier, sql: &str| harness::tools::psql_text(tier.address("psql"), &["-At", "-c", sql], "");
+    let add = |tier: &Tier, from: u32, to: u32| {
+        let rows = format!("INSERT INTO notes SELECT i, 'note ' || i FROM generate_series({from}, {to}) AS i");
+        run(tier, &rows)
+    };
+    run(&main, "CREATE TABLE notes (n int PRIMARY KEY, note text)");
+    add(&main, 1, 2000);
+    let first = digest(main.address("psql"));
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let time = run(&main, "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    add(&main, 2001, 3000);
+    run(&main, "DELETE FROM notes WHERE n % 7 = 0");
+    let second = digest(main.address("psql"));
+
+    let begun = std::time::Instant::now();
+    places.ctl(&["branch", "create", "now"]);
+    let took = begun.elapsed();
+    eprintln!("a branch was made and served within {took:?}");
+    places.ctl(&["branch", "create", "before", "--time", time.trim()]);
+    add(&main, 10_001, 10_100);
+    let third = digest(main.address("psql"));
+
+    let now = places.compute_of("now", None);
+    let before = places.compute_of("before", None);
+    assert_eq!(digest(now.address("psql")), second, "the branch made at the end");
+    assert_eq!(digest(before.address("psql")), first, "the branch made of the past");
+    add(&now, 20_001, 20_500);
+    add(&before, 2001, 2010);
+    let (of_now, of_before) = (digest(now.address("psql")), digest(before.address("psql")));
+    assert_eq!(digest(main.address("psql")), third, "branches do not touch where they come from");
+    // Everything again from page servers, of which one is gone.
+    for tier in [main, now, before] {
+        tier.kill();
+    }
+    let [one, two] = pages;
+    one.kill();
+    for (branch, expected) in [("main", third), ("now", of_now), ("before", of_before)] {
+        let compute = places.compute_of(branch, None);
+        assert_eq!(digest(compute.address("psql")), expected, "{branch}");
+        compute.stop();
+    }
+    places.ctl(&["branch", "delete", "now"]);
+    let listed = places.ctl(&["branch", "list"]);
+    assert!(listed.contains("before") && listed.contains("main"), "{listed}");
+    two.stop();
+    log.store.shutdown();
+}
