@@ -179,3 +179,30 @@ async fn a_statement_beyond_its_memory_is_ended_and_the_others_go_on() {
     assert!(peak < (256 + 256) << 20, "{} MiB resident at most", peak >> 20);
     program.stop();
 }
+
+/// A value of a sequence is reserved while the sequence is locked and the log is waited for: whoever waits for that lock
+/// must not do so on a thread that the log's answer needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_sessions_draw_from_one_sequence_and_nobody_waits_for_ever() {
+    const SESSIONS: usize = 24;
+    const ROWS: usize = 25;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let program = Program::start(directory.path());
+    let client = program.connect().await;
+    client.batch_execute("CREATE TABLE t (id serial PRIMARY KEY, a int); CREATE SEQUENCE q").await.expect("t and q");
+    let sessions = (0..SESSIONS).map(|_| {
+        let config = program.config();
+        tokio::spawn(async move {
+            let client = connect(&config).await;
+            for row in 0..ROWS as i32 {
+                client.execute("INSERT INTO t (a) VALUES ($1)", &[&row]).await.expect("inserted");
+                client.batch_execute("SELECT nextval('q'); SELECT setval('q', 7)").await.expect("drawn and set");
+            }
+        })
+    });
+    let all = futures::future::try_join_all(sessions);
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("nobody waits for ever").expect("all sessions end");
+    let row = client.query_one("SELECT count(*), count(DISTINCT id) FROM t", &[]).await.expect("readable");
+    assert_eq!((row.get(0), row.get(1)), ((SESSIONS * ROWS) as i64, (SESSIONS * ROWS) as i64));
+    program.stop();
+}

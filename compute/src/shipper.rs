@@ -159,11 +159,6 @@ impl Shipper {
         true
     }
 
-    /// A buffer for the next group.
-    pub(crate) fn spare_buffer(&self) -> Vec<u8> {
-        Vec::with_capacity(16 << 10)
-    }
-
     /// Sends a group claimed by [`Shipper::begin_group`].
     pub(crate) fn send(&self, group: Group) {
         self.group_count.fetch_add(1, Ordering::Relaxed);

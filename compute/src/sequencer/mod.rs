@@ -23,6 +23,7 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use sql::error::{Result, SqlError, SqlState};
@@ -68,6 +69,8 @@ pub(crate) struct Sequencer {
 /// What only the sequencer's holder touches.
 pub(crate) struct Inner {
     encoder: BatchEncoder,
+    /// The encoder's next buffer.
+    spare: Vec<u8>,
     /// Pages of the open batch.
     changes: Vec<Change>,
     replaced: Vec<ReplacedVersion>,
@@ -77,6 +80,22 @@ pub(crate) struct Inner {
     applying: bool,
     /// Trees dropped since the start, which late writers must not revive.
     dropped: hashbrown::HashSet<TreeId>,
+}
+
+/// Room of a buffer for groups. Most groups are a few hundred bytes.
+const GROUP_BUFFER_BYTES: usize = 16 << 10;
+
+/// A group's bytes, in memory of just their size: the log keeps the newest groups for its readers and counts their bytes,
+/// not the room around them. A small group is copied, and its buffer serves again.
+fn group_bytes(mut buffer: Vec<u8>, spare: &mut Vec<u8>) -> Bytes {
+    if buffer.len() > GROUP_BUFFER_BYTES / 2 {
+        buffer.shrink_to_fit();
+        *spare = Vec::with_capacity(GROUP_BUFFER_BYTES);
+        return buffer.into();
+    }
+    let bytes = Bytes::copy_from_slice(&buffer);
+    *spare = buffer;
+    bytes
 }
 
 /// Why a commit did not go through.
@@ -129,6 +148,7 @@ impl Sequencer {
         let end = positions.applied();
         let inner = Inner {
             encoder: BatchEncoder::new(end, PART_LIMIT_BYTES),
+            spare: Vec::with_capacity(GROUP_BUFFER_BYTES),
             changes: Vec::new(),
             replaced: Vec::new(),
             last_commit_time_us: 0,
@@ -183,12 +203,12 @@ impl Sequencer {
         if inner.encoder.buffered_bytes() == 0 || !self.shipper.begin_group() {
             return;
         }
-        let (start_lsn, bytes, cuts) = inner.encoder.take(self.shipper.spare_buffer());
+        let (start_lsn, buffer, cuts) = inner.encoder.take(std::mem::take(&mut inner.spare));
         let end_lsn = inner.encoder.end_lsn();
         self.positions.set_sealed(end_lsn);
         self.unsealed_bytes.store(0, Ordering::Relaxed);
         // Within the lock, so that groups reach the log in order.
-        self.shipper.send(Group { start_lsn, end_lsn, bytes: bytes.into(), cuts });
+        self.shipper.send(Group { start_lsn, end_lsn, bytes: group_bytes(buffer, &mut inner.spare), cuts });
     }
 
     /// By the sequencer's holder.
