@@ -9,7 +9,8 @@ use storage::{Lsn, PageNo};
 
 /// Bookkeeping that a record is charged with besides its bytes.
 const RECORD_OVERHEAD_BYTES: usize = 64;
-/// Commit times are noted at least so far apart.
+/// Of the commits of so long a time the last one's is noted: a mark tells where the log stood, also when nothing was
+/// committed for long after it.
 const MARK_DISTANCE_US: u64 = 500_000;
 
 /// One page's record: the end of its batch, and its bytes.
@@ -21,6 +22,8 @@ struct Contents {
     bytes: usize,
     end_lsn: Lsn,
     marks: Vec<TimeMark>,
+    /// Commit time of the first batch that the last mark stands for.
+    marked_from_us: u64,
 }
 
 /// All records with `start < LSN ≤ end`. Filled by one ingester while many read; once frozen it no longer changes.
@@ -56,9 +59,13 @@ impl RecordBuffer {
         let end_lsn = mark.lsn;
         let mut contents = self.contents.write();
         assert!(end_lsn > contents.end_lsn, "batch ending at {end_lsn} after {}", contents.end_lsn);
-        let last = contents.marks.last().map_or(0, |last| last.commit_time_us);
-        if mark.commit_time_us >= last.saturating_add(MARK_DISTANCE_US) {
-            contents.marks.push(mark);
+        let within = mark.commit_time_us < contents.marked_from_us.saturating_add(MARK_DISTANCE_US);
+        match contents.marks.last_mut() {
+            Some(last) if within => *last = mark,
+            _ => {
+                contents.marks.push(mark);
+                contents.marked_from_us = mark.commit_time_us;
+            }
         }
         for (page, bytes) in records {
             contents.bytes += bytes.len() + RECORD_OVERHEAD_BYTES;
