@@ -1,12 +1,12 @@
 //! Log nodes as processes on loopback.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use logstore::grpc::{ClusterStatus, NodeStatus, Operator, RemoteLog};
 
+use super::ports::free_port;
 use super::tier::Tier;
 
 pub const CLUSTER: &str = "test-cluster";
@@ -18,12 +18,6 @@ pub struct LogNodes {
     /// Whose addresses every node is told.
     first: Vec<u64>,
     running: BTreeMap<u64, Tier>,
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
 }
 
 impl LogNodes {

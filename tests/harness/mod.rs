@@ -4,6 +4,7 @@
 
 pub mod log_nodes;
 pub mod pgbench;
+pub mod ports;
 pub mod postgres;
 pub mod random;
 pub mod raw;

@@ -1,6 +1,6 @@
 //! A PostgreSQL 15 of the test's own, to compare with: in a temporary directory, on a loopback port.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ impl Postgres {
         let access = format!("host all {PASSWORD_ROLE} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n");
         std::fs::write(data.join("pg_hba.conf"), access).expect("the directory can be written");
         // Bound and let go: another process could take the port in between, and the start would then fail loudly.
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+        let port = super::ports::free_port();
         let mut server = command("postgres");
         server.arg("-D").arg(&data).args(["-p", &port.to_string(), "-k", ""]);
         for setting in ["fsync=off", "listen_addresses=127.0.0.1", "timezone=UTC", "log_min_messages=fatal"] {
