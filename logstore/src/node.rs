@@ -1,7 +1,7 @@
 //! One log node without threads: the Raft core, the state machine and the segment files, put together.
 //!
 //! Every call runs to its end on the caller's thread, so that a test can drive several nodes on simulated disks step by
-//! step. [`crate::store`] gives it a thread and a clock.
+//! step. [`crate::LogStore`] gives it a thread and a clock.
 
 mod membership;
 
