@@ -20,7 +20,7 @@ use harness::random::Random;
 use harness::tools::setting;
 use logstore::client::LogClient;
 use logstore::{LogStore, LogStoreConfig};
-use pageserver::client::{GetPage, PageClient};
+use pageserver::client::{GetPage, PageClient, Priority};
 use pageserver::{PageServer, PageServerConfig};
 use sql::error::{Result, SqlError};
 use sql::functions::EvalContext;
@@ -251,9 +251,10 @@ type Pages = BTreeMap<PageNo, Box<Page>>;
 async fn compare(expected: &Pages, at: Lsn, pages: &dyn PageClient, compute: &Compute) -> usize {
     let numbers: Vec<PageNo> = expected.keys().copied().collect();
     let mut in_memory = 0;
+    let priority = Priority::Background;
     for numbers in numbers.chunks(64) {
         let requests: Vec<GetPage> =
-            numbers.iter().map(|page| GetPage { page: *page, at, not_modified_since: at }).collect();
+            numbers.iter().map(|page| GetPage { page: *page, at, not_modified_since: at, priority }).collect();
         for (page, answer) in numbers.iter().zip(pages.get_pages(BRANCH, &requests).await) {
             let image = answer.unwrap_or_else(|error| panic!("page {page} at {at}: {error}"));
             let stored = Page::open(&image.bytes, BRANCH, *page).expect("its checksum fits");

@@ -243,7 +243,7 @@ impl ReplayPages {
     }
 
     fn answer(&self, branch: BranchId, request: &GetPage) -> Result<PageImage, PageError> {
-        let GetPage { page, at, not_modified_since } = *request;
+        let GetPage { page, at, not_modified_since, .. } = *request;
         let mut state = self.state.lock();
         state.catch_up(&self.log);
         let reached = state.decoder.resume_lsn();

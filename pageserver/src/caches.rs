@@ -1,16 +1,18 @@
-//! What the shards of one process share: memory and disk for pages and pieces of layers.
+//! What the shards of one process share: memory and disk for pages and pieces of layers, and the door for requests.
 
 use storage::layer::{DiskCache, LayerCache};
 
+use crate::admission::Admission;
 use crate::config::PageServerConfig;
 use crate::page_cache::PageCache;
 
-/// Caches, each below its own limit. Cheap to clone.
+/// Caches, each below its own limit, and who is let in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Caches {
     pub(crate) pages: PageCache,
     pub(crate) layers: LayerCache,
     pub(crate) disk: Option<DiskCache>,
+    pub(crate) admission: Admission,
 }
 
 impl Caches {
@@ -26,6 +28,11 @@ impl Caches {
         });
         // Indexes are small beside the blocks they lead to; without them every read costs one more request.
         let layers = LayerCache::new(config.block_cache_bytes, (config.block_cache_bytes / 8).max(1 << 20));
-        Caches { pages: PageCache::new(config.page_cache_bytes), layers, disk }
+        Caches {
+            pages: PageCache::new(config.page_cache_bytes),
+            layers,
+            disk,
+            admission: Admission::new(config.admission),
+        }
     }
 }

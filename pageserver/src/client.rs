@@ -4,6 +4,41 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use storage::{BranchId, Lsn, PageNo, ShardId};
 
+/// How urgent a request is. A page server that has much to do answers the urgent first, and turns the others away sooner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// A statement waits for it.
+    #[default]
+    Foreground,
+    /// A statement will probably want it soon.
+    Prefetch,
+    /// Nobody is in a hurry: checks and copies.
+    Background,
+}
+
+impl Priority {
+    /// All, most urgent first.
+    pub const ALL: [Priority; 3] = [Priority::Foreground, Priority::Prefetch, Priority::Background];
+
+    /// Its place in [`Priority::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            Priority::Foreground => 0,
+            Priority::Prefetch => 1,
+            Priority::Background => 2,
+        }
+    }
+
+    /// As metrics and messages name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Priority::Foreground => "foreground",
+            Priority::Prefetch => "prefetch",
+            Priority::Background => "background",
+        }
+    }
+}
+
 /// Asks for a page as of an LSN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GetPage {
@@ -14,6 +49,8 @@ pub struct GetPage {
     /// The page is known to have no record in `(not_modified_since, at]`: the server need not wait for that
     /// log. Equal to `at` when nothing is known.
     pub not_modified_since: Lsn,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 /// A page's bytes and the interval for which they hold.
@@ -46,6 +83,22 @@ pub enum PageError {
     /// Retry, here or elsewhere.
     #[error("page server unavailable: {reason}")]
     Unavailable { reason: String },
+    /// Retry after a pause: the server has more requests than it takes on. Elsewhere is no better, the shard is served here.
+    #[error("page server overloaded: {reason}")]
+    Overloaded { reason: String },
+}
+
+impl PageError {
+    /// Whether asking again, after a pause, may be answered.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            PageError::Behind { .. }
+            | PageError::NotServed { .. }
+            | PageError::Unavailable { .. }
+            | PageError::Overloaded { .. } => true,
+            PageError::NotFound { .. } | PageError::BelowHorizon { .. } | PageError::Damaged { .. } => false,
+        }
+    }
 }
 
 /// Where a branch's pages have got to.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use storage::layout::ShardLayout;
 use storage::{BranchId, ShardId};
 
+use crate::admission::AdmissionSettings;
 use crate::cluster::descendants::Descendants;
 use crate::compaction::CompactionSettings;
 use crate::lineage::Lineage;
@@ -41,6 +42,8 @@ pub struct PageServerConfig {
     pub wait_timeout: Duration,
     /// Pages of one batch read at a time.
     pub read_concurrency: usize,
+    /// How many requests are taken on, all shards of a process together.
+    pub admission: AdmissionSettings,
     /// When and how layers are rewritten, and how much history is kept.
     pub compaction: CompactionSettings,
     /// Wait between background retries after a failure.
@@ -68,6 +71,7 @@ impl PageServerConfig {
             block_cache_bytes: share(4),
             wait_timeout: Duration::from_secs(30),
             read_concurrency: 16,
+            admission: AdmissionSettings::default(),
             compaction: CompactionSettings::default(),
             retry_pause: Duration::from_millis(500),
             descendants: None,

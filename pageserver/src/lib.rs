@@ -14,6 +14,7 @@
 // Tests may read clocks, sleep and draw at random.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+pub mod admission;
 pub mod caches;
 pub mod client;
 pub mod cluster;

@@ -6,6 +6,12 @@ pub const INGESTED_LSN: &str = "alluvium_pageserver_ingested_lsn";
 pub const DURABLE_LSN: &str = "alluvium_pageserver_durable_lsn";
 /// Seconds from a request to its page.
 pub const GET_PAGE_SECONDS: &str = "alluvium_pageserver_get_page_seconds";
+/// Requests taken on that wait for the log or for a place, by priority.
+pub const REQUESTS_WAITING: &str = "alluvium_pageserver_requests_waiting";
+/// Requests whose page is being made, by priority.
+pub const REQUESTS_WORKING: &str = "alluvium_pageserver_requests_working";
+/// Requests turned away because too many waited, by priority.
+pub const REQUESTS_REFUSED: &str = "alluvium_pageserver_requests_refused_total";
 /// Layers read for a page that was not in the cache.
 pub const LAYERS_PER_READ: &str = "alluvium_pageserver_layers_per_read";
 /// Pages answered from the cache as they were.

@@ -7,6 +7,7 @@ use storage::layer::{LayerDescriptor, LayerEntry, LayerError};
 use storage::object::ObjectError;
 use storage::{BranchId, Lsn, PageNo};
 
+use crate::admission::Overloaded;
 use crate::client::{GetPage, PageError, PageImage};
 use crate::metrics as names;
 use crate::page_cache::CachedPage;
@@ -22,19 +23,36 @@ impl Shard {
     pub async fn get_page(&self, request: GetPage) -> Result<PageImage, PageError> {
         #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
         let started = Instant::now();
-        let outcome = self.get_page_untimed(request).await;
+        let outcome = self.admitted_page(request).await;
         metrics::histogram!(names::GET_PAGE_SECONDS).record(started.elapsed().as_secs_f64());
         outcome
     }
 
-    /// [`Shard::get_page`] for the server's own purposes, which are not to show in the metrics of requests.
-    pub async fn get_page_untimed(&self, request: GetPage) -> Result<PageImage, PageError> {
-        let GetPage { page, at, not_modified_since } = request;
+    async fn admitted_page(&self, request: GetPage) -> Result<PageImage, PageError> {
+        let refused = |error: Overloaded| PageError::Overloaded { reason: error.to_string() };
+        let waiting = self.admission.enter(request.priority).map_err(refused)?;
+        self.wait_for_log(&request).await?;
+        let _working = waiting.begin().await;
+        self.make_answer(request).await
+    }
+
+    /// [`Shard::get_page`] for the server's own purposes: neither held up nor counted as requests are.
+    pub async fn own_page(&self, request: GetPage) -> Result<PageImage, PageError> {
+        self.wait_for_log(&request).await?;
+        self.make_answer(request).await
+    }
+
+    async fn wait_for_log(&self, request: &GetPage) -> Result<(), PageError> {
+        let GetPage { page, at, not_modified_since, .. } = *request;
         if !self.holds(page) {
             let (branch, shard) = (self.config.branch, self.config.layout.shard_of(page));
             return Err(PageError::NotServed { branch, shard });
         }
-        self.wait_for(page, at, not_modified_since.min(at)).await?;
+        self.wait_for(page, at, not_modified_since.min(at)).await
+    }
+
+    async fn make_answer(&self, request: GetPage) -> Result<PageImage, PageError> {
+        let GetPage { page, at, .. } = request;
         let mut trial = 1;
         loop {
             // Before the buffers are looked at: everything up to here is in them.
@@ -116,6 +134,8 @@ impl Shard {
                 .filter(|entry| from.is_none_or(|from| entry.lsn > from))
                 .map(|entry| (entry.lsn, entry.bytes))
                 .collect();
+            // Merged layers may have records on both sides of another's.
+            all.sort_by_key(|(lsn, _)| *lsn);
             all.append(&mut records);
             records = all;
             if drop_before_initializing(&mut records) {

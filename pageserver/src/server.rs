@@ -64,12 +64,12 @@ impl PageServer {
         let shard = Arc::new(shard.map_err(|source| StartError { branch, source })?);
         // Before anything else: the log must not be trimmed beyond what this server still needs.
         tasks::report(&shard, log.as_ref(), shard.ingested()).await;
-        let others = vec![
+        let mut others = vec![
             tokio::spawn(tasks::flush(shard.clone(), log.clone())),
-            tokio::spawn(tasks::compact(shard.clone(), Compactor::Merges)),
-            tokio::spawn(tasks::compact(shard.clone(), Compactor::Images)),
             tokio::spawn(tasks::delete_garbage(shard.clone())),
         ];
+        let compactors = Compactor::ALL.into_iter();
+        others.extend(compactors.map(|compactor| tokio::spawn(tasks::compact(shard.clone(), compactor))));
         let ingest = tokio::spawn(tasks::ingest(shard.clone(), log));
         Ok(PageServer { shard, ingest: Mutex::new(Some(ingest)), others: Mutex::new(others) })
     }

@@ -1,10 +1,11 @@
 //! One shard being served: its view, its manifest, and what readers and background tasks share.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use storage::layer::{LayerDescriptor, LayerName, LayerReader, shard_prefix};
 use storage::manifest::{Manifest, TimeMark};
 use storage::object::ObjectStore;
@@ -12,8 +13,9 @@ use storage::{Lsn, PageNo};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use crate::admission::Admission;
 use crate::caches::Caches;
-use crate::compaction::JobContext;
+use crate::compaction::{Job, JobContext, LayerId};
 use crate::config::PageServerConfig;
 use crate::decode::PageBatch;
 use crate::owner::{ManifestOwner, OwnerError};
@@ -27,6 +29,7 @@ pub(crate) struct Shard {
     pub store: ObjectStore,
     pub reader: LayerReader,
     pub pages: PageCache,
+    pub admission: Admission,
     prefix: String,
     labels: Vec<metrics::Label>,
     /// The log knows this shard and its siblings as consumers, and the ancestors' logs have been let go.
@@ -42,10 +45,10 @@ pub(crate) struct Shard {
     generation: storage::Generation,
     /// A buffer was frozen.
     pub frozen: Notify,
-    /// A buffer became a layer, or a compaction made room.
-    pub room: Notify,
-    /// The layers changed.
-    pub layers_changed: Notify,
+    /// Counts changes of the layers, and merges that ended.
+    changes: watch::Sender<u64>,
+    /// What running jobs read.
+    in_use: Arc<Mutex<InUse>>,
     /// Another page server owns the shard: nothing is written any more.
     lost: AtomicBool,
     stop: watch::Sender<bool>,
@@ -71,6 +74,7 @@ impl Shard {
         ];
         Ok(Shard {
             pages: caches.pages.clone(),
+            admission: caches.admission.clone(),
             prefix: shard_prefix(config.branch, config.shard),
             config,
             store,
@@ -84,8 +88,8 @@ impl Shard {
             next_sequence: AtomicU64::new(0),
             generation: manifest.generation,
             frozen: Notify::new(),
-            room: Notify::new(),
-            layers_changed: Notify::new(),
+            changes: watch::Sender::new(0),
+            in_use: Arc::default(),
             lost: AtomicBool::new(false),
             stop: watch::Sender::new(false),
         })
@@ -174,6 +178,43 @@ impl Shard {
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
+    /// Follows changes of the layers. None is missed by who looks at the manifest after it has looked at this.
+    pub fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Wakes those who wait for the layers to change.
+    pub fn announce_change(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Marks layers that a job reads, until what is given is dropped: they are not deleted meanwhile, nor, if it is a merge,
+    /// merged otherwise.
+    pub fn use_layers(&self, layers: impl Iterator<Item = LayerId>, merge: bool) -> LayersInUse {
+        let layers: Vec<_> = layers.collect();
+        self.in_use.lock().add(&layers, merge);
+        LayersInUse { in_use: self.in_use.clone(), layers, merge }
+    }
+
+    /// Marks the layers of the merge that `plan` chooses, given the layers that are being merged.
+    pub fn use_for_merge(&self, plan: impl FnOnce(&HashSet<LayerId>) -> Option<Job>) -> Option<(Job, LayersInUse)> {
+        let mut in_use = self.in_use.lock();
+        let job = plan(&in_use.merging)?;
+        let layers: Vec<_> = job.reads().collect();
+        in_use.add(&layers, true);
+        Some((job, LayersInUse { in_use: self.in_use.clone(), layers, merge: true }))
+    }
+
+    /// Whether a running job reads a layer.
+    pub fn is_in_use(&self, layer: LayerId) -> bool {
+        self.in_use.lock().readers.contains_key(&layer)
+    }
+
+    /// Whether a running merge will replace a layer.
+    pub fn is_being_merged(&self, layer: LayerId) -> bool {
+        self.in_use.lock().merging.contains(&layer)
+    }
+
     /// Whether another owner was seen.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
@@ -209,8 +250,7 @@ impl Shard {
             Ok(manifest) => {
                 metrics::gauge!(crate::metrics::LAYERS, self.labels()).set(manifest.layers.len() as f64);
                 metrics::gauge!(crate::metrics::DURABLE_LSN, self.labels()).set(manifest.durable_lsn.0 as f64);
-                self.layers_changed.notify_one();
-                self.room.notify_one();
+                self.announce_change();
             }
             Err(error) => {
                 let (branch, shard) = (self.config.branch, self.config.shard);
@@ -254,6 +294,50 @@ impl Shard {
     /// Whether a layer was written by an earlier owner.
     pub fn is_from_earlier_owner(&self, name: LayerName) -> bool {
         name.generation < self.generation
+    }
+}
+
+/// Layers that jobs read.
+#[derive(Debug, Default)]
+struct InUse {
+    readers: HashMap<LayerId, usize>,
+    /// Of merges.
+    merging: HashSet<LayerId>,
+}
+
+impl InUse {
+    fn add(&mut self, layers: &[LayerId], merge: bool) {
+        for layer in layers {
+            *self.readers.entry(*layer).or_default() += 1;
+        }
+        if merge {
+            self.merging.extend(layers);
+        }
+    }
+}
+
+/// A job's layers, marked for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct LayersInUse {
+    in_use: Arc<Mutex<InUse>>,
+    layers: Vec<LayerId>,
+    merge: bool,
+}
+
+impl Drop for LayersInUse {
+    fn drop(&mut self) {
+        let mut in_use = self.in_use.lock();
+        for layer in &self.layers {
+            if let Some(readers) = in_use.readers.get_mut(layer) {
+                *readers -= 1;
+                if *readers == 0 {
+                    in_use.readers.remove(layer);
+                }
+            }
+            if self.merge {
+                in_use.merging.remove(layer);
+            }
+        }
     }
 }
 

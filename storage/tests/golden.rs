@@ -22,6 +22,7 @@ use storage::upkeep::Upkeep;
 use storage::{BranchId, Epoch, Generation, Lsn, PageNo, ShardId, TreeId};
 
 const BRANCH: BranchId = BranchId(7);
+const PAGES: std::ops::RangeInclusive<PageNo> = PageNo(0)..=PageNo(u64::MAX);
 const PAGE: PageNo = PageNo(42);
 const TREE: TreeId = TreeId(PageNo(42));
 
@@ -261,7 +262,8 @@ async fn layers() {
         let (expected, entries) = layer(kind);
         let prefix = shard_prefix(BRANCH, ShardId(0));
         let identity = LayerIdentity { branch: BRANCH, kind, start_lsn: expected.start_lsn, end_lsn: expected.end_lsn };
-        let settings = RunSettings { shard_prefix: prefix.clone(), identity, level: 1, layer_target_bytes: 1 << 20 };
+        let settings =
+            RunSettings { shard_prefix: prefix.clone(), identity, level: 1, pages: PAGES, layer_target_bytes: 1 << 20 };
         let store = ObjectStore::memory(RetryPolicy::none());
         let mut writer = RunWriter::new(&store, settings, || expected.name);
         for entry in &entries {
@@ -276,7 +278,7 @@ async fn layers() {
             let store = ObjectStore::memory(RetryPolicy::none());
             store.put(&key, Bytes::copy_from_slice(bytes)).await?;
             let reader = LayerReader::new(store, LayerCache::new(1 << 16, 1 << 16), ShardId(0));
-            let mut scan = reader.scan(&described).await?;
+            let mut scan = reader.scan(&described, PAGES).await?;
             let mut found = Vec::new();
             while let Some(entry) = scan.next().await? {
                 found.push(entry);

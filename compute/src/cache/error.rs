@@ -61,8 +61,9 @@ fn page_error(error: PageError) -> SqlError {
     match error {
         PageError::BelowHorizon { .. } => SqlError::new(SNAPSHOT_TOO_OLD, "snapshot too old").with_detail(text),
         PageError::Damaged { .. } | PageError::NotFound { .. } => SqlError::new(SqlState::DATA_CORRUPTED, text),
-        PageError::Behind { .. } | PageError::NotServed { .. } | PageError::Unavailable { .. } => {
-            SqlError::new(SqlState::IO_ERROR, text)
-        }
+        PageError::Behind { .. }
+        | PageError::NotServed { .. }
+        | PageError::Unavailable { .. }
+        | PageError::Overloaded { .. } => SqlError::new(SqlState::IO_ERROR, text),
     }
 }

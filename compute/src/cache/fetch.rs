@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_epoch as epoch;
 use hashbrown::HashMap;
-use pageserver::client::{GetPage, PageError, PageImage};
+use pageserver::client::{GetPage, PageError, PageImage, Priority};
 use parking_lot::{Condvar, Mutex};
 use storage::page::{Page, PageDamage};
 use storage::{Lsn, PageNo};
@@ -113,7 +113,7 @@ impl PageCache {
     #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
     fn fetch(self: &Arc<Self>, page: PageNo, at: Lsn, frame: Frame) -> Result<PinnedPage, CacheError> {
         let began = Instant::now();
-        let answer = block_on(&self.runtime, self.request(page, at));
+        let answer = block_on(&self.runtime, self.request(page, at, Priority::Foreground));
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         self.counters.fetch_latency_us.record(began.elapsed().as_micros() as f64);
         let answer = match answer {
@@ -134,17 +134,15 @@ impl PageCache {
 
     /// Asks until there is an answer that retrying would not change.
     #[expect(clippy::disallowed_methods, reason = "when to give up; never which version is right")]
-    async fn request(&self, page: PageNo, at: Lsn) -> Result<PageImage, PageError> {
+    async fn request(&self, page: PageNo, at: Lsn, priority: Priority) -> Result<PageImage, PageError> {
         let deadline = Instant::now() + FETCH_DEADLINE;
         let mut pause = FIRST_RETRY;
         loop {
-            let request = self.request_for(page, at);
+            let request = self.request_for(page, at, priority);
             let answer = self.client.get_pages(self.branch, &[request]).await.pop();
             let answer = answer.unwrap_or_else(|| Err(PageError::Unavailable { reason: "empty answer".into() }));
             match answer {
-                Err(PageError::Behind { .. } | PageError::NotServed { .. } | PageError::Unavailable { .. })
-                    if Instant::now() < deadline =>
-                {
+                Err(error) if error.is_transient() && Instant::now() < deadline => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LAST_RETRY);
                 }
@@ -155,8 +153,9 @@ impl PageCache {
 
     /// Pages as the page servers hold them at an LSN, past this cache.
     pub(crate) fn read_stored(&self, pages: &[PageNo], at: Lsn) -> Vec<Result<Box<Page>, CacheError>> {
+        let priority = Priority::Background;
         let requests: Vec<GetPage> =
-            pages.iter().map(|page| GetPage { page: *page, at, not_modified_since: at }).collect();
+            pages.iter().map(|page| GetPage { page: *page, at, not_modified_since: at, priority }).collect();
         let answers = match block_on(&self.runtime, self.client.get_pages(self.branch, &requests)) {
             Ok(answers) => answers,
             Err(error) => return pages.iter().map(|_| Err(CacheError::Interrupted(error.clone()))).collect(),
@@ -165,9 +164,10 @@ impl PageCache {
         let answer = |page: &PageNo| {
             let image = match answers.next() {
                 // Alone, and with patience.
-                Some(Err(PageError::Behind { .. } | PageError::NotServed { .. } | PageError::Unavailable { .. }))
-                | None => block_on(&self.runtime, self.request(*page, at)).map_err(CacheError::Interrupted)?,
-                Some(answer) => answer,
+                Some(Err(error)) if !error.is_transient() => Err(error),
+                Some(Ok(image)) => Ok(image),
+                _ => block_on(&self.runtime, self.request(*page, at, Priority::Background))
+                    .map_err(CacheError::Interrupted)?,
             }?;
             let damaged = |_| CacheError::Damaged { page: *page, reason: "what the page server sent is damaged" };
             Page::open(&image.bytes, self.branch, *page).map_err(damaged)
@@ -193,14 +193,14 @@ impl PageCache {
         Some(Box::new(unsafe { self.pool.page(frame) }.clone()))
     }
 
-    fn request_for(&self, page: PageNo, at: Lsn) -> GetPage {
+    fn request_for(&self, page: PageNo, at: Lsn, priority: Priority) -> GetPage {
         let guard = epoch::pin();
         let has_current = self.current(page, &guard).is_some();
         let evicted = self.directory.slot(page).evicted_lsn.load(Ordering::Acquire);
         let last_known = self.last_known_change(evicted);
         // With a newer version in memory nothing is known of the older ones' last change.
         let not_modified_since = if has_current { at } else { last_known.min(at) };
-        GetPage { page, at, not_modified_since }
+        GetPage { page, at, not_modified_since, priority }
     }
 
     /// Checks an answer's bytes and publishes them. The frame is used or given back.
@@ -305,7 +305,8 @@ impl PageCache {
         }
         let cache = self.clone();
         self.runtime.spawn(async move {
-            let requests: Vec<GetPage> = landings.iter().map(|landing| cache.request_for(landing.page, at)).collect();
+            let ahead = |landing: &Landing| cache.request_for(landing.page, at, Priority::Prefetch);
+            let requests: Vec<GetPage> = landings.iter().map(ahead).collect();
             let answers = cache.client.get_pages(cache.branch, &requests).await;
             for (landing, answer) in landings.into_iter().zip(answers) {
                 cache.counters.misses.fetch_add(1, Ordering::Relaxed);

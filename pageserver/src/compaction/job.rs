@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::ops::RangeInclusive;
 
 use storage::layer::format::LayerIdentity;
 use storage::layer::{
@@ -10,6 +11,7 @@ use storage::layer::{
 use storage::object::ObjectStore;
 use storage::{BranchId, Lsn, PageNo};
 
+use super::plan::{ALL_PAGES, Floor};
 use super::{Job, JobKind};
 use crate::buffer::{BufferedRecord, RecordBuffer};
 use crate::replay::{Replay, ReplayError};
@@ -55,11 +57,13 @@ impl JobContext<'_> {
         kind: LayerKind,
         level: u8,
         (start_lsn, end_lsn): (Lsn, Lsn),
+        pages: RangeInclusive<PageNo>,
         layer_target_bytes: u64,
     ) -> RunWriter<impl FnMut() -> LayerName> {
         let identity = LayerIdentity { branch: self.branch, kind, start_lsn, end_lsn };
         let shard_prefix = self.shard_prefix.to_owned();
-        RunWriter::new(self.store, RunSettings { shard_prefix, identity, level, layer_target_bytes }, self.next_name)
+        let settings = RunSettings { shard_prefix, identity, level, pages, layer_target_bytes };
+        RunWriter::new(self.store, settings, self.next_name)
     }
 
     fn check_stopped(&self) -> Result<(), JobError> {
@@ -67,18 +71,22 @@ impl JobContext<'_> {
     }
 }
 
-/// Layers of one run, read one after another.
+/// Layers of one run, each as far as its pages are wanted, read one after another.
 struct RunScan<'a> {
     reader: &'a LayerReader,
-    layers: std::slice::Iter<'a, LayerDescriptor>,
+    layers: std::vec::IntoIter<(&'a LayerDescriptor, RangeInclusive<PageNo>)>,
     scan: Option<LayerScan>,
     /// The branch that wrote the layer being read.
     branch: BranchId,
 }
 
 impl<'a> RunScan<'a> {
-    fn new(reader: &'a LayerReader, layers: &'a [LayerDescriptor]) -> RunScan<'a> {
-        RunScan { reader, layers: layers.iter(), scan: None, branch: BranchId::default() }
+    fn new(
+        reader: &'a LayerReader,
+        layers: impl Iterator<Item = (&'a LayerDescriptor, RangeInclusive<PageNo>)>,
+    ) -> RunScan<'a> {
+        let layers: Vec<_> = layers.collect();
+        RunScan { reader, layers: layers.into_iter(), scan: None, branch: BranchId::default() }
     }
 
     async fn next(&mut self) -> Result<Option<LayerEntry>, LayerError> {
@@ -88,44 +96,61 @@ impl<'a> RunScan<'a> {
             {
                 return Ok(Some(entry));
             }
-            let Some(layer) = self.layers.next() else { return Ok(None) };
-            self.scan = Some(self.reader.scan(layer).await?);
+            let Some((layer, pages)) = self.layers.next() else { return Ok(None) };
+            self.scan = Some(self.reader.scan(layer, pages).await?);
             self.branch = layer.branch;
         }
     }
 }
 
-/// Several runs in one order: by page, then run, then as within the run.
+/// Several runs in one order: by page, then LSN, then as within the run. (A run may have records on both sides of another's:
+/// what lay between was not needed when it was merged.) Without what lies below the floors.
 struct MergedScan<'a> {
     runs: Vec<RunScan<'a>>,
     heads: Vec<Option<LayerEntry>>,
-    order: BinaryHeap<Reverse<(PageNo, usize)>>,
+    order: BinaryHeap<Reverse<(PageNo, Lsn, usize)>>,
+    floors: &'a [Floor],
 }
 
 impl<'a> MergedScan<'a> {
-    async fn new(reader: &'a LayerReader, runs: &'a [Vec<LayerDescriptor>]) -> Result<MergedScan<'a>, LayerError> {
-        let runs: Vec<_> = runs.iter().map(|layers| RunScan::new(reader, layers)).collect();
-        let mut merged = MergedScan { heads: vec![None; runs.len()], runs, order: BinaryHeap::new() };
+    async fn new(reader: &'a LayerReader, job: &'a Job) -> Result<MergedScan<'a>, LayerError> {
+        let scan = |layers: &'a Vec<LayerDescriptor>| {
+            RunScan::new(reader, layers.iter().map(|layer| (layer, job.pages.clone())))
+        };
+        let runs: Vec<_> = job.runs.iter().map(scan).collect();
+        let heads = vec![None; runs.len()];
+        let mut merged = MergedScan { heads, runs, order: BinaryHeap::new(), floors: &job.floors };
         for number in 0..merged.runs.len() {
             merged.advance(number).await?;
         }
         Ok(merged)
     }
 
+    /// Whether a record is still needed. Records come sorted by page, run by run.
+    fn is_needed(&self, entry: &LayerEntry) -> bool {
+        let floor = self.floors.partition_point(|floor| floor.last_page < entry.page);
+        self.floors.get(floor).is_none_or(|floor| entry.page < floor.first_page || entry.lsn > floor.lsn)
+    }
+
     async fn advance(&mut self, number: usize) -> Result<Option<LayerEntry>, LayerError> {
-        let next = self.runs[number].next().await?;
+        let next = loop {
+            match self.runs[number].next().await? {
+                Some(entry) if !self.is_needed(&entry) => {}
+                next => break next,
+            }
+        };
         if let Some(entry) = &next {
-            self.order.push(Reverse((entry.page, number)));
+            self.order.push(Reverse((entry.page, entry.lsn, number)));
         }
         Ok(std::mem::replace(&mut self.heads[number], next))
     }
 
     fn peek_page(&self) -> Option<PageNo> {
-        self.order.peek().map(|Reverse((page, _))| *page)
+        self.order.peek().map(|Reverse((page, ..))| *page)
     }
 
     async fn next(&mut self) -> Result<Option<LayerEntry>, LayerError> {
-        let Some(Reverse((_, number))) = self.order.pop() else { return Ok(None) };
+        let Some(Reverse((.., number))) = self.order.pop() else { return Ok(None) };
         self.advance(number).await
     }
 }
@@ -140,8 +165,8 @@ pub async fn run_job(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDes
 
 async fn merge_runs(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDescriptor>, JobError> {
     let lsns = (job.start_lsn, job.end_lsn);
-    let mut writer = context.writer(LayerKind::Delta, 1, lsns, context.layer_target_bytes);
-    let mut merged = MergedScan::new(context.reader, &job.runs).await?;
+    let mut writer = context.writer(LayerKind::Delta, job.level, lsns, job.pages.clone(), context.layer_target_bytes);
+    let mut merged = MergedScan::new(context.reader, job).await?;
     while let Some(entry) = merged.next().await? {
         context.check_stopped()?;
         writer.push(entry.page, entry.lsn, &entry.bytes).await?;
@@ -151,9 +176,10 @@ async fn merge_runs(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDesc
 
 async fn make_images(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDescriptor>, JobError> {
     let lsns = (job.end_lsn, job.end_lsn);
-    let mut writer = context.writer(LayerKind::Image, 1, lsns, context.layer_target_bytes);
-    let mut merged = MergedScan::new(context.reader, &job.runs).await?;
-    let mut pages = RunScan::new(context.reader, &job.base);
+    let mut writer = context.writer(LayerKind::Image, job.level, lsns, job.pages.clone(), context.layer_target_bytes);
+    let mut merged = MergedScan::new(context.reader, job).await?;
+    let tiles = job.base.iter().filter_map(|tile| Some((tile.image.as_ref()?, tile.first_page..=tile.last_page)));
+    let mut pages = RunScan::new(context.reader, tiles);
     let mut old = pages.next().await?.map(|page| (pages.branch, page));
     loop {
         context.check_stopped()?;
@@ -199,7 +225,7 @@ pub async fn write_buffer(
     if pages.is_empty() {
         return Ok(Vec::new());
     }
-    let mut writer = context.writer(LayerKind::Delta, 0, lsns, u64::MAX);
+    let mut writer = context.writer(LayerKind::Delta, 0, lsns, ALL_PAGES, u64::MAX);
     for page in pages {
         context.check_stopped()?;
         for (lsn, bytes) in buffer.records(page, None, Lsn::MAX) {

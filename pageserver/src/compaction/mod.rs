@@ -4,38 +4,50 @@
 //!
 //! ```text
 //! buffers        in memory
-//! level 0        one run for each flush             merged when `merge_trigger` are there
-//! level 1        merged runs of records             when `run_trigger` lie above the newest image run:
-//!                                                   merged into one, or turned into an image run
-//! images         every page at one LSN
+//! level 0        one run for each flush
+//! level 1…       merged runs: `run_places` at most, then the newest that were rewritten least often become one
+//! images         of parts of the page space, each part at an LSN of its own: made where the records since
+//!                the last one have become as much as the pages themselves
 //! older runs     history: kept down to the horizon
 //! ```
 //!
-//! So a read of the newest LSN touches at most `merge_trigger - 1` + `run_trigger - 1` runs and an image, besides what
-//! came in while a job runs; [`depth`] counts, and flushes wait when it exceeds `max_depth`. Reads of older LSNs
-//! start from an older image and see no more runs than that.
+//! A *tile* is a part of the page space with one newest image. For reading a page, only records above its tile's image count:
+//! [`depth`] is the most that any tile has, and flushes wait when it reaches `max_depth`. So a read of the newest LSN
+//! touches at most `max_depth` layers of records and an image; reads of older LSNs start from an older image and see no
+//! more than were there at that time.
+//!
+//! What it costs: each byte of records is written once by its flush, at most `w` times by merges (see [`plan_merge`]), and
+//! causes at most `1 / image_ratio` bytes of images.
 //!
 //! Planning is pure; a job is a function from layers to layers, which any node can run.
 
 mod job;
+mod loads;
 mod plan;
+mod tiling;
 
 #[cfg(test)]
 mod tests;
 
 pub use job::{JobContext, JobError, run_job, write_buffer};
-pub use plan::{Garbage, Job, JobKind, LayerId, depth, plan_garbage, plan_images, plan_merge};
+pub use loads::tile_loads;
+pub use plan::{
+    Floor, Garbage, Job, JobKind, LayerId, TileLoad, depth, live_runs, plan_garbage, plan_images, plan_merge,
+};
+pub use tiling::{Tile, Tiling};
 
 /// When layers are rewritten, and how much history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactionSettings {
-    /// Flushed runs that are merged into one.
-    pub merge_trigger: usize,
-    /// Merged runs above the newest image run that are rewritten.
+    /// Runs of records that are left beside each other; one more, and some are merged.
+    pub run_places: usize,
+    /// Runs above an image that are worth a new one.
     pub run_trigger: usize,
     /// Images are made once records since the last ones have this share of the images' size: 4 means a quarter.
     pub image_ratio: u64,
-    /// Flushes wait beyond this many runs above the newest image run.
+    /// Images are made of neighbouring tiles together up to this much: others wait for their turn meanwhile.
+    pub image_job_bytes: u64,
+    /// Flushes wait while a read may touch this many runs of records.
     pub max_depth: usize,
     /// Pages with this many records in one buffer get an image along with them.
     pub hot_page_records: usize,
@@ -48,9 +60,10 @@ pub struct CompactionSettings {
 impl Default for CompactionSettings {
     fn default() -> CompactionSettings {
         CompactionSettings {
-            merge_trigger: 3,
-            run_trigger: 3,
-            image_ratio: 4,
+            run_places: 3,
+            run_trigger: 2,
+            image_ratio: 1,
+            image_job_bytes: 256 << 20,
             // With the image, eight layers at most are read for a page.
             max_depth: 7,
             hot_page_records: 512,

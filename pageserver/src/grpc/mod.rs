@@ -10,10 +10,10 @@ mod server;
 mod tests;
 
 use proto::pageserver::page_answer::Outcome;
-use proto::pageserver::{PageAnswer, PageAsked, PageFailure, PageFound, page_failure};
+use proto::pageserver::{PageAnswer, PageAsked, PageFailure, PageFound, Priority as WirePriority, page_failure};
 use storage::{BranchId, Lsn, PageNo, ShardId};
 
-use crate::client::{GetPage, PageError, PageImage};
+use crate::client::{GetPage, PageError, PageImage, Priority};
 
 pub use client::GrpcPageClient;
 pub use server::PageService;
@@ -22,11 +22,28 @@ pub use server::PageService;
 pub const MAX_PAGES_PER_REQUEST: usize = 256;
 
 fn asked(request: &GetPage) -> PageAsked {
-    PageAsked { page: request.page.0, at: request.at.0, not_modified_since: request.not_modified_since.0 }
+    let priority = match request.priority {
+        Priority::Foreground => WirePriority::Foreground,
+        Priority::Prefetch => WirePriority::Prefetch,
+        Priority::Background => WirePriority::Background,
+    };
+    PageAsked {
+        page: request.page.0,
+        at: request.at.0,
+        not_modified_since: request.not_modified_since.0,
+        priority: priority.into(),
+    }
 }
 
 fn request(asked: &PageAsked) -> GetPage {
-    GetPage { page: PageNo(asked.page), at: Lsn(asked.at), not_modified_since: Lsn(asked.not_modified_since) }
+    // A number of a newer program: the most urgent, as if it had named none.
+    let priority = match asked.priority() {
+        WirePriority::Foreground => Priority::Foreground,
+        WirePriority::Prefetch => Priority::Prefetch,
+        WirePriority::Background => Priority::Background,
+    };
+    let (at, not_modified_since) = (Lsn(asked.at), Lsn(asked.not_modified_since));
+    GetPage { page: PageNo(asked.page), at, not_modified_since, priority }
 }
 
 fn answer(outcome: Result<PageImage, PageError>) -> PageAnswer {
@@ -53,6 +70,7 @@ fn failure(error: PageError) -> PageFailure {
         PageError::Behind { page, at, reached } => (Kind::Behind, page.0, at.0, reached.0, String::new()),
         PageError::Damaged { page, reason } => (Kind::Damaged, page.0, 0, 0, reason),
         PageError::Unavailable { reason } => (Kind::Unavailable, 0, 0, 0, reason),
+        PageError::Overloaded { reason } => (Kind::Overloaded, 0, 0, 0, reason),
         PageError::NotServed { .. } => unreachable!("answered above"),
     };
     PageFailure { kind: kind.into(), page, at, lsn, reason, ..PageFailure::default() }
@@ -72,6 +90,7 @@ fn outcome(answer: PageAnswer) -> Result<PageImage, PageError> {
                     PageError::NotServed { branch: BranchId(failure.branch), shard: ShardId(failure.shard) }
                 }
                 Kind::Damaged => PageError::Damaged { page, reason: failure.reason },
+                Kind::Overloaded => PageError::Overloaded { reason: failure.reason },
                 Kind::Unavailable => PageError::Unavailable { reason: failure.reason },
             })
         }

@@ -1,6 +1,7 @@
 //! The page service: any [`PageClient`] offered over gRPC.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -12,10 +13,47 @@ use storage::BranchId;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::MAX_PAGES_PER_REQUEST;
-use crate::client::PageClient;
+use crate::client::{GetPage, PageClient, PageError, Priority};
 
-/// Requests of one stream worked on at a time. More wait in the stream, where flow control holds the sender back.
-const REQUESTS_IN_FLIGHT: usize = 32;
+/// Pages of one stream taken on and not yet answered, by the message's most urgent priority: the answers of a client that
+/// does not read take no more memory than that. Beyond it, messages are answered as overloaded, so that those of little
+/// urgency never hold up the urgent behind them.
+const PAGES_IN_FLIGHT: [usize; Priority::ALL.len()] = [4096, 1024, 512];
+/// Messages of one stream worked on at a time: never fewer than the pages above.
+const MESSAGES_IN_FLIGHT: usize = PAGES_IN_FLIGHT[0] + PAGES_IN_FLIGHT[1] + PAGES_IN_FLIGHT[2];
+
+/// Pages of a stream in flight, by priority.
+#[derive(Default)]
+struct InFlight {
+    pages: [AtomicUsize; Priority::ALL.len()],
+}
+
+/// A message's share of them, given back when it is answered or its stream ends.
+struct Share {
+    stream: Arc<InFlight>,
+    class: usize,
+    pages: usize,
+}
+
+impl InFlight {
+    fn take(self: &Arc<Self>, requests: &[GetPage]) -> Option<Share> {
+        let class = requests.iter().map(|request| request.priority.index()).min().unwrap_or(0);
+        let pages = requests.len();
+        // Only the stream's own task adds: between the two nobody else does.
+        let before = self.pages[class].load(Ordering::Relaxed);
+        if before + pages > PAGES_IN_FLIGHT[class] {
+            return None;
+        }
+        self.pages[class].fetch_add(pages, Ordering::Relaxed);
+        Some(Share { stream: self.clone(), class, pages })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.stream.pages[self.class].fetch_sub(self.pages, Ordering::Relaxed);
+    }
+}
 
 /// Answers gRPC calls from pages that a client in the same process gets.
 pub struct PageService {
@@ -29,13 +67,39 @@ impl PageService {
     }
 }
 
-async fn answer_request(pages: Arc<dyn PageClient>, asked: GetPagesRequest) -> Result<GetPagesResponse, Status> {
+/// Takes a message on at once, in the order in which they come; answers it later.
+fn take_on(
+    pages: Arc<dyn PageClient>,
+    stream: &Arc<InFlight>,
+    asked: Result<GetPagesRequest, Status>,
+) -> impl Future<Output = Result<GetPagesResponse, Status>> + Send + use<> {
+    let taken = asked.map(|asked| {
+        let requests: Vec<_> = asked.pages.iter().map(super::request).collect();
+        (stream.take(&requests), asked, requests)
+    });
+    async move {
+        let (share, asked, requests) = taken?;
+        answer_request(pages, share, &asked, &requests).await
+    }
+}
+
+async fn answer_request(
+    pages: Arc<dyn PageClient>,
+    share: Option<Share>,
+    asked: &GetPagesRequest,
+    requests: &[GetPage],
+) -> Result<GetPagesResponse, Status> {
     if asked.pages.len() > MAX_PAGES_PER_REQUEST {
         let message = format!("{} pages in a request, {MAX_PAGES_PER_REQUEST} allowed", asked.pages.len());
         return Err(Status::invalid_argument(message));
     }
-    let requests: Vec<_> = asked.pages.iter().map(super::request).collect();
-    let outcomes = pages.get_pages(BranchId(asked.branch), &requests).await;
+    let outcomes = match share {
+        Some(_) => pages.get_pages(BranchId(asked.branch), requests).await,
+        None => {
+            let reason = "too many pages of this stream wait for their answers".to_owned();
+            vec![Err(PageError::Overloaded { reason }); requests.len()]
+        }
+    };
     let answers = outcomes.into_iter().map(super::answer).collect();
     Ok(GetPagesResponse { request_id: asked.request_id, answers })
 }
@@ -48,14 +112,11 @@ impl page_service_server::PageService for PageService {
         &self,
         requests: Request<Streaming<GetPagesRequest>>,
     ) -> Result<Response<Self::GetPagesStream>, Status> {
-        let pages = self.pages.clone();
+        let (pages, stream) = (self.pages.clone(), Arc::<InFlight>::default());
         let answers = requests
             .into_inner()
-            .map(move |asked| {
-                let pages = pages.clone();
-                async move { answer_request(pages, asked?).await }
-            })
-            .buffer_unordered(REQUESTS_IN_FLIGHT);
+            .map(move |asked| take_on(pages.clone(), &stream, asked))
+            .buffer_unordered(MESSAGES_IN_FLIGHT);
         Ok(Response::new(answers.boxed()))
     }
 

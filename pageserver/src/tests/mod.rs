@@ -5,6 +5,7 @@ mod fake_log;
 mod over_s3;
 pub(crate) mod workload;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use storage::{Lsn, PageNo};
 
 use self::fake_log::FakeLog;
 use self::workload::{BRANCH, Workload};
-use crate::client::{GetPage, PageClient, PageError};
+use crate::admission::AdmissionSettings;
+use crate::client::{GetPage, PageClient, PageError, Priority};
 use crate::config::PageServerConfig;
 use crate::server::PageServer;
 
@@ -27,7 +29,8 @@ pub(crate) fn config() -> PageServerConfig {
     config.retry_pause = Duration::from_millis(1);
     config.wait_timeout = Duration::from_secs(20);
     config.compaction.layer_target_bytes = 16 << 10;
-    config.compaction.image_ratio = 100;
+    // Images of a few pages each, of different ages.
+    config.compaction.image_job_bytes = 40 << 10;
     config.compaction.hot_page_records = 4;
     config
 }
@@ -65,7 +68,8 @@ pub(crate) async fn check_pages(workload: &mut Workload, client: &dyn PageClient
             let at = if newest { end } else { Lsn(workload.random.below(end.0 + 1)) };
             let known = workload.random.below(2) == 0;
             let last = workload.expected(page, at).map_or(Lsn::ZERO, |(lsn, _)| lsn);
-            GetPage { page, at, not_modified_since: if known { last } else { at } }
+            let priority = Priority::ALL[workload.random.below(3) as usize];
+            GetPage { page, at, not_modified_since: if known { last } else { at }, priority }
         })
         .collect();
     for requests in requests.chunks(17) {
@@ -245,17 +249,17 @@ async fn layers_stay_few_and_history_goes() {
     }
     eventually("compaction comes to rest", async || {
         let manifest = server.manifest().await;
-        crate::compaction::plan_merge(&manifest, &config.compaction).is_none()
-            && crate::compaction::plan_images(&manifest, &config.compaction).is_none()
-            && crate::compaction::plan_garbage(&manifest, &config.compaction).is_none()
+        let keep_from = Lsn(manifest.durable_lsn.0 - config.compaction.retention_bytes);
+        crate::compaction::plan_merge(&manifest, &config.compaction, &HashSet::new()).is_none()
+            && crate::compaction::plan_garbage(&manifest, keep_from).is_none()
     })
     .await;
     let manifest = server.manifest().await;
-    let most = config.compaction.merge_trigger + config.compaction.run_trigger - 2;
-    assert!(crate::compaction::depth(&manifest) <= most, "{} runs at rest", crate::compaction::depth(&manifest));
+    let depth = crate::compaction::depth(&manifest);
+    assert!(depth <= config.compaction.run_places, "{depth} runs at rest");
     assert!(manifest.horizon > Lsn::ZERO, "old history is dropped");
     fixture.check(server.client().as_ref(), 200).await;
-    let request = GetPage { page: PageNo(1), at: Lsn(1), not_modified_since: Lsn(1) };
+    let request = GetPage { page: PageNo(1), at: Lsn(1), not_modified_since: Lsn(1), priority: Priority::Foreground };
     let answer = server.client().get_pages(BRANCH, &[request]).await.remove(0);
     assert!(matches!(answer, Err(PageError::BelowHorizon { .. })), "{answer:?}");
     server.shutdown().await;
@@ -269,8 +273,13 @@ async fn requests_that_cannot_be_answered() {
     let server = fixture.start(config).await;
     fixture.workload.run(&fixture.log, 5);
     let beyond = Lsn(fixture.workload.end.0 + 1);
-    let ahead = GetPage { page: PageNo(1), at: beyond, not_modified_since: beyond };
-    let never = GetPage { page: PageNo(999), at: fixture.workload.end, not_modified_since: fixture.workload.end };
+    let ahead = GetPage { page: PageNo(1), at: beyond, not_modified_since: beyond, priority: Priority::Foreground };
+    let never = GetPage {
+        page: PageNo(999),
+        at: fixture.workload.end,
+        not_modified_since: fixture.workload.end,
+        priority: Priority::Foreground,
+    };
     let client = server.client();
     let answers = client.get_pages(BRANCH, &[ahead, never]).await;
     assert!(matches!(answers[0], Err(PageError::Behind { .. })), "{:?}", answers[0]);
@@ -278,6 +287,38 @@ async fn requests_that_cannot_be_answered() {
     let elsewhere = client.get_pages(storage::BranchId(99), &[never]).await;
     assert!(matches!(elsewhere[0], Err(PageError::Unavailable { .. })), "{:?}", elsewhere[0]);
     assert_eq!(client.get_pages(BRANCH, &[]).await, vec![]);
+}
+
+/// More than may wait are turned away at once, each priority by its own limit; the others are answered when the log comes.
+#[tokio::test]
+async fn an_overloaded_server_says_so() {
+    let mut fixture = Fixture::new(61, 5);
+    let mut config = config();
+    config.admission = AdmissionSettings { most_working: 1, working: [1; 3], waiting: [3, 2, 1] };
+    config.read_concurrency = 64;
+    let server = fixture.start(config).await;
+    fixture.workload.run(&fixture.log, 30);
+    let client = server.client();
+    for (priority, waiting) in Priority::ALL.into_iter().zip([3, 2, 1]) {
+        let end = fixture.workload.end;
+        let written = |page: &PageNo| fixture.workload.expected(*page, end).is_some();
+        let page = (1..).map(PageNo).find(written).expect("pages were written");
+        let request = |priority, at| GetPage { page, at, not_modified_since: at, priority };
+        let ahead = vec![request(priority, Lsn(end.0 + 1)); 5];
+        let mut asked = client.get_pages(BRANCH, &ahead);
+        let early = tokio::time::timeout(Duration::from_millis(1), &mut asked).await;
+        assert!(early.is_err(), "answered before the log came: {early:?}");
+        for other in Priority::ALL {
+            let answer = client.get_pages(BRANCH, &[request(other, end)]).await.remove(0);
+            let refused = matches!(answer, Err(PageError::Overloaded { .. }));
+            assert_eq!(refused, other == priority, "{other:?} beside a queue of {priority:?}: {answer:?}");
+        }
+        fixture.workload.run(&fixture.log, 1);
+        let answers = asked.await;
+        let refused = answers.iter().filter(|answer| matches!(answer, Err(PageError::Overloaded { .. }))).count();
+        let given = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!((given, refused), (waiting, 5 - waiting), "{answers:?}");
+    }
 }
 
 /// A compute asks for LSNs that the page server has not reached, when it knows that the page did not change since. What
@@ -294,7 +335,7 @@ async fn answers_ahead_of_the_log_do_not_outlive_it() {
         for page in (1..=3).map(PageNo) {
             let Some((last, bytes)) = fixture.workload.expected(page, end) else { continue };
             for (at, not_modified_since) in [(end, end), (ahead, last)] {
-                let request = GetPage { page, at, not_modified_since };
+                let request = GetPage { page, at, not_modified_since, priority: Priority::Foreground };
                 let image = client.get_pages(BRANCH, &[request]).await.remove(0).expect("a page");
                 assert_eq!((image.page_lsn, &image.bytes), (last, &bytes), "page {page} as of {at}");
             }

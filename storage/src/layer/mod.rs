@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Both are files of compressed blocks ([`mod@format`]). A *run* is a set of layers of the same kind and LSN range whose
-//! page ranges do not overlap; it is what one flush or one compaction writes. An image run covers the whole page
-//! space, so that a page it does not hold did not exist.
+//! page ranges do not overlap; it is what one flush or one compaction writes. An image run covers a range of pages
+//! without a gap, so that a page of the range that it does not hold did not exist.
 
 pub mod format;
 
@@ -91,6 +91,11 @@ pub struct LayerDescriptor {
 }
 
 impl LayerDescriptor {
+    /// Whether some page lies in both its range and another.
+    pub fn overlaps(&self, first_page: PageNo, last_page: PageNo) -> bool {
+        self.first_page <= last_page && first_page <= self.last_page
+    }
+
     /// Whether a page lies in its range.
     pub fn covers(&self, page: PageNo) -> bool {
         self.first_page <= page && page <= self.last_page

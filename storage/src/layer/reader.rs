@@ -1,6 +1,6 @@
 //! Reading layers: one page through the block cache, or everything in order for compaction.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -128,10 +128,18 @@ impl LayerReader {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// All visible entries of a layer in order, past the cache.
-    pub async fn scan(&self, layer: &LayerDescriptor) -> Result<LayerScan, LayerError> {
+    /// All visible entries of a layer's `pages` in order, past the cache.
+    pub async fn scan(&self, layer: &LayerDescriptor, pages: RangeInclusive<PageNo>) -> Result<LayerScan, LayerError> {
         let blocks = self.index(layer).await?;
-        Ok(LayerScan { reader: self.clone(), layer: layer.clone(), blocks, next_block: 0, ready: Vec::new() })
+        let next_block = blocks.partition_point(|block| block.last_page < *pages.start());
+        let end_block = blocks.partition_point(|block| block.first_page <= *pages.end()).max(next_block);
+        let (reader, layer) = (self.clone(), layer.clone());
+        Ok(LayerScan { reader, layer, blocks, pages, next_block, end_block, ready: Vec::new() })
+    }
+
+    /// Where a layer's blocks lie and which pages they hold.
+    pub async fn blocks(&self, layer: &LayerDescriptor) -> Result<Arc<Vec<BlockHandle>>, LayerError> {
+        self.index(layer).await
     }
 }
 
@@ -141,7 +149,10 @@ pub struct LayerScan {
     reader: LayerReader,
     layer: LayerDescriptor,
     blocks: Arc<Vec<BlockHandle>>,
+    pages: RangeInclusive<PageNo>,
     next_block: usize,
+    /// The one after the last that may hold such pages.
+    end_block: usize,
     /// Raw entries read ahead, last first.
     ready: Vec<LayerEntry>,
 }
@@ -149,7 +160,7 @@ pub struct LayerScan {
 impl LayerScan {
     /// The next entry; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<LayerEntry>, LayerError> {
-        while self.ready.is_empty() && self.next_block < self.blocks.len() {
+        while self.ready.is_empty() && self.next_block < self.end_block {
             self.fill().await?;
         }
         Ok(self.ready.pop())
@@ -159,7 +170,7 @@ impl LayerScan {
         let begin = self.blocks[self.next_block].offset;
         let mut end = begin;
         let first = self.next_block;
-        while self.next_block < self.blocks.len() && end - begin < SCAN_BYTES {
+        while self.next_block < self.end_block && end - begin < SCAN_BYTES {
             end += u64::from(self.blocks[self.next_block].stored_bytes);
             self.next_block += 1;
         }
@@ -174,7 +185,7 @@ impl LayerScan {
             let raw = format::decode_block(&identity, number, block.first_page, bytes).map_err(damaged)?;
             for entry in Entries::new(raw) {
                 let entry = entry.map_err(damaged)?;
-                if entry.lsn <= self.layer.visible_lsn {
+                if entry.lsn <= self.layer.visible_lsn && self.pages.contains(&entry.page) {
                     self.ready.push(entry);
                 }
             }

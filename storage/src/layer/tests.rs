@@ -9,6 +9,7 @@ use crate::object::{ObjectStore, RetryPolicy};
 use crate::{BranchId, Generation, ShardId};
 
 const BRANCH: BranchId = BranchId(5);
+const PAGES: std::ops::RangeInclusive<PageNo> = PageNo(0)..=PageNo(u64::MAX);
 const SHARD: ShardId = ShardId(0);
 
 struct Fixture {
@@ -26,7 +27,8 @@ async fn write(kind: LayerKind, entries: &[LayerEntry], layer_target_bytes: u64)
     let store = ObjectStore::memory(RetryPolicy::none());
     let start_lsn = if kind == LayerKind::Image { Lsn(1 << 20) } else { Lsn(0) };
     let identity = LayerIdentity { branch: BRANCH, kind, start_lsn, end_lsn: Lsn(1 << 20) };
-    let settings = RunSettings { shard_prefix: shard_prefix(BRANCH, SHARD), identity, level: 1, layer_target_bytes };
+    let settings =
+        RunSettings { shard_prefix: shard_prefix(BRANCH, SHARD), identity, level: 1, pages: PAGES, layer_target_bytes };
     let mut sequence = 0;
     let names = move || {
         sequence += 1;
@@ -44,7 +46,7 @@ async fn scan_all(fixture: &Fixture) -> Vec<LayerEntry> {
     let reader = fixture.reader();
     let mut found = Vec::new();
     for layer in &fixture.layers {
-        let mut scan = reader.scan(layer).await.expect("scan");
+        let mut scan = reader.scan(layer, PAGES).await.expect("scan");
         while let Some(entry) = scan.next().await.expect("entry") {
             found.push(entry);
         }
@@ -151,7 +153,7 @@ async fn damage_is_found() {
         fixture.store.put(&key, Bytes::from(flipped)).await.expect("put");
         let reader = fixture.reader();
         let outcome = async {
-            let mut scan = reader.scan(layer).await?;
+            let mut scan = reader.scan(layer, PAGES).await?;
             while scan.next().await?.is_some() {}
             Ok::<_, LayerError>(())
         };

@@ -1,5 +1,7 @@
 //! Writing a run of layers in one pass, with memory bounded by a block, the index and two parts of an upload.
 
+use std::ops::RangeInclusive;
+
 use super::format::{self, BlockHandle, Footer, LayerIdentity};
 use super::{LayerDescriptor, LayerError, LayerKind, LayerName, layer_key};
 use crate::object::{ObjectStore, Upload};
@@ -14,6 +16,9 @@ pub struct RunSettings {
     pub identity: LayerIdentity,
     /// See [`LayerDescriptor::level`].
     pub level: u8,
+    /// Pages that an image run speaks for: of those it does not hold it says that they do not exist. A run of records
+    /// ends where its records do.
+    pub pages: RangeInclusive<PageNo>,
     /// A layer is closed at the first page boundary after this many bytes.
     pub layer_target_bytes: u64,
 }
@@ -45,13 +50,13 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
     pub fn new(store: &ObjectStore, settings: RunSettings, next_name: N) -> RunWriter<N> {
         RunWriter {
             store: store.clone(),
+            uncovered: *settings.pages.start(),
             settings,
             next_name,
             open: None,
             raw: Vec::with_capacity(format::BLOCK_TARGET_BYTES * 2),
             block_first: PageNo(0),
             last: None,
-            uncovered: PageNo(0),
             layer_first: PageNo(0),
             finished: Vec::new(),
         }
@@ -59,6 +64,7 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
 
     /// Takes the next entry. Order: by page, then LSN; entries of equal page and LSN stay in the order given.
     pub async fn push(&mut self, page: PageNo, lsn: Lsn, bytes: &[u8]) -> Result<(), LayerError> {
+        assert!(self.settings.pages.contains(&page), "page {page} is not of {:?}", self.settings.pages);
         if let Some((last_page, last_lsn)) = self.last {
             assert!((last_page, last_lsn) <= (page, lsn), "{page}@{lsn} after {last_page}@{last_lsn}");
             let image = self.settings.identity.kind == LayerKind::Image;
@@ -152,8 +158,8 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
         Ok(())
     }
 
-    /// Ends the run. Its layers are durable and wait for a manifest to name them. An image run always covers the whole
-    /// page space, also when it holds no page.
+    /// Ends the run. Its layers are durable and wait for a manifest to name them. An image run always covers all its pages,
+    /// also when it holds none.
     pub async fn finish(mut self) -> Result<Vec<LayerDescriptor>, LayerError> {
         if self.settings.identity.kind == LayerKind::Image && self.open.is_none() {
             self.begin_layer(self.uncovered).await?;
@@ -161,7 +167,7 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
         let last_page = self.last.map_or(PageNo(0), |(page, _)| page);
         let range_end = match self.settings.identity.kind {
             LayerKind::Delta => last_page,
-            LayerKind::Image => PageNo(u64::MAX),
+            LayerKind::Image => *self.settings.pages.end(),
         };
         self.finish_layer(last_page, range_end).await?;
         Ok(self.finished)

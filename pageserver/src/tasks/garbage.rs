@@ -1,0 +1,110 @@
+//! Dropping history that nobody can ask for, and deleting what no manifest names any more.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::Lsn;
+use storage::layer::LayerName;
+use storage::manifest::Manifest;
+
+use super::after_failure;
+use crate::compaction::{Garbage, LayerId, plan_garbage};
+use crate::shard::Shard;
+
+/// Reads that still use replaced layers get this long before the layers are deleted; later ones begin anew.
+const DELETE_DELAY: Duration = Duration::from_secs(5);
+
+/// Takes layers off the manifest. Those of an ancestor are the ancestor's to delete.
+pub(super) fn discard(manifest: &mut Manifest, gone: &HashSet<LayerId>) {
+    manifest.layers.retain(|layer| !gone.contains(&layer.id()));
+    let own = gone.iter().filter(|(branch, _)| *branch == manifest.branch);
+    manifest.garbage.extend(own.map(|(_, name)| *name));
+}
+
+/// Layers of this shard that other branches need; `None` while that is not known.
+async fn needed_elsewhere(shard: &Shard) -> Option<HashSet<LayerName>> {
+    match &shard.config.descendants {
+        Some(descendants) => descendants.named(shard.config.branch, shard.config.shard).await,
+        None => Some(HashSet::new()),
+    }
+}
+
+/// What can be dropped now.
+pub(super) fn due_garbage(shard: &Shard, manifest: &Manifest, keep_from: Lsn) -> Option<Garbage> {
+    let mut garbage = plan_garbage(manifest, keep_from)?;
+    // A merge whose layers have gone is for nothing. It leaves out itself what is not needed any more.
+    garbage.layers.retain(|layer| !shard.is_being_merged(*layer));
+    (!garbage.layers.is_empty() || garbage.horizon > manifest.horizon).then_some(garbage)
+}
+
+/// False while a branch may still be going to begin with what would be dropped, or when the shard is lost.
+pub(super) async fn drop_history(shard: &Shard, keep_from: Lsn) -> bool {
+    if needed_elsewhere(shard).await.is_none() {
+        return false;
+    }
+    let change = |manifest: &mut Manifest| {
+        // Planned anew: flushes went on meanwhile.
+        if let Some(garbage) = due_garbage(shard, manifest, keep_from) {
+            discard(manifest, &garbage.layers);
+            manifest.horizon = garbage.horizon;
+            manifest.marks.retain(|mark| mark.lsn >= garbage.horizon);
+        }
+    };
+    shard.update_manifest(change).await.is_ok()
+}
+
+/// Deletes what the manifest calls garbage, then takes it off the manifest; at first also what earlier owners wrote and
+/// no manifest ever named.
+pub(crate) async fn delete_garbage(shard: Arc<Shard>) {
+    if let Err(error) = delete_strays(&shard).await {
+        // Costs space until the next start.
+        tracing::warn!(branch = %shard.config.branch, %error, "leftovers of earlier owners not deleted");
+    }
+    while !shard.stopping() && !shard.is_lost() {
+        let garbage = shard.manifest().await.garbage;
+        shard.pause(DELETE_DELAY).await;
+        if garbage.is_empty() || shard.stopping() || shard.is_lost() {
+            continue;
+        }
+        // What is garbage here was so before these were asked for: no branch made since can have inherited it.
+        let Some(needed) = needed_elsewhere(&shard).await else { continue };
+        let mut deleted = HashSet::new();
+        let branch = shard.config.branch;
+        let free = |name: &LayerName| !needed.contains(name) && !shard.is_in_use((branch, *name));
+        for name in garbage.into_iter().filter(free) {
+            match shard.store.delete(&shard.layer_key(name)).await {
+                Ok(()) => {
+                    deleted.insert(name);
+                }
+                Err(error) => after_failure(&shard, "deletion", &error).await,
+            }
+        }
+        if deleted.is_empty() {
+            continue;
+        }
+        let change = |manifest: &mut Manifest| manifest.garbage.retain(|name| !deleted.contains(name));
+        if shard.update_manifest(change).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Layers of earlier generations that the manifest does not name were never in it and cannot get in any more: their
+/// owner's next change to the manifest would fail.
+async fn delete_strays(shard: &Shard) -> Result<(), storage::object::ObjectError> {
+    let manifest = shard.manifest().await;
+    let own = manifest.layers.iter().filter(|layer| layer.branch == manifest.branch).map(|layer| layer.name);
+    let named: HashSet<_> = own.chain(manifest.garbage).collect();
+    for key in shard.store.list(&shard.layers_prefix()).await? {
+        let name = key.rsplit('/').next().and_then(LayerName::parse);
+        let Some(name) = name.filter(|name| shard.is_from_earlier_owner(*name) && !named.contains(name)) else {
+            continue;
+        };
+        if shard.stopping() || shard.is_lost() {
+            return Ok(());
+        }
+        shard.store.delete(&shard.layer_key(name)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Reading the log.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use logstore::client::{LogClient, LogError};
+use tokio::time::Instant;
+
+use super::{AGE_CHECK, after_failure};
+use crate::decode::LogDecoder;
+use crate::metrics as names;
+use crate::shard::Shard;
+
+/// Reads the log into the open buffer.
+pub(crate) async fn ingest(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
+    while !shard.stopping() {
+        let outcome = tokio::select! {
+            outcome = ingest_stream(&shard, log.as_ref()) => outcome,
+            () = shard.stopped() => return,
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(reason) => after_failure(&shard, "ingest", &reason).await,
+        }
+    }
+}
+
+/// Reads one stream to its end: for ever, or up to where a descendant leaves it.
+async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String> {
+    let from_lsn = shard.ingested();
+    let (stream, until) = shard.config.lineage.stream_at(from_lsn);
+    let mut decoder = LogDecoder::new(from_lsn);
+    let mut chunks = match log.subscribe(stream, from_lsn).await {
+        Err(error @ LogError::Trimmed { .. }) => {
+            shard.set_stranded();
+            return Err(error.to_string());
+        }
+        subscribed => subscribed.map_err(|error| error.to_string())?,
+    };
+    let mut age_check = tokio::time::interval(AGE_CHECK);
+    let mut opened = Instant::now();
+    loop {
+        tokio::select! {
+            chunk = chunks.next() => {
+                let Some(chunk) = chunk else { return Err("the log ended its stream".to_owned()) };
+                let chunk = chunk.map_err(|error| error.to_string())?;
+                let chunk_end = chunk.start_lsn.advance(chunk.bytes.len() as u64);
+                decoder.feed(chunk).map_err(|error| error.to_string())?;
+                while let Some(batch) = decoder.next_batch(|page| shard.holds(page)) {
+                    let batch = batch.map_err(|error| error.to_string())?;
+                    if until.is_some_and(|until| batch.end_lsn > until) {
+                        break;
+                    }
+                    let held_bytes = shard.insert(batch);
+                    if held_bytes >= shard.config.buffer_bytes {
+                        shard.freeze();
+                        opened = Instant::now();
+                        wait_for_room(shard).await;
+                    }
+                }
+                if let Some(until) = until.filter(|until| chunk_end >= *until) {
+                    shard.advance(until);
+                    return Ok(());
+                }
+                metrics::gauge!(names::INGESTED_LSN, shard.labels()).set(shard.ingested().0 as f64);
+            }
+            _ = age_check.tick() => {
+                let view = shard.view();
+                let held_bytes = view.open().bytes() + view.frozen_bytes();
+                metrics::gauge!(names::BUFFER_BYTES, shard.labels()).set(held_bytes as f64);
+                shard.admission.report();
+                if view.open().end_lsn() == view.open().start_lsn() {
+                    opened = Instant::now();
+                } else if opened.elapsed() >= shard.config.buffer_age && view.oldest_frozen().is_none() {
+                    shard.freeze();
+                    opened = Instant::now();
+                }
+            }
+        }
+    }
+}
+
+/// Memory is bounded here: while frozen buffers wait to be written, the log is not read.
+async fn wait_for_room(shard: &Shard) {
+    let mut changes = shard.watch_changes();
+    while shard.view().frozen_bytes() > shard.config.frozen_bytes && !shard.stopping() {
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = shard.stopped() => {}
+        }
+    }
+}
