@@ -1,7 +1,9 @@
 //! `alluvium ctl`: questions and orders to a running system.
 
 use clap::{Args, Subcommand};
-use logstore::grpc::Operator;
+use logstore::archive::{ARCHIVE_KEY, ArchiveId, RANGE_PREFIX, archived_ranges, give_up};
+use logstore::client::{LogClient, MetadataClient};
+use logstore::grpc::{Operator, RemoteLog};
 
 use crate::ctl_branch::BranchArguments;
 use crate::ctl_pages::ShardArguments;
@@ -49,6 +51,13 @@ enum LogCommand {
         #[arg(value_parser = check_address)]
         address: String,
     },
+    /// Shows what of each branch is in the archive, or gives the archive up.
+    Archive {
+        /// The log is trimmed without the archive from now on. Start all nodes without --archive first, or they begin a
+        /// new one. The objects stay.
+        #[arg(long)]
+        give_up: bool,
+    },
     /// Removes a node. It loses its vote first; stop its process afterwards.
     Remove {
         /// Number of the node.
@@ -75,6 +84,7 @@ async fn log(arguments: LogArguments) -> Result<(), String> {
         return Err("--nodes names no log node".to_owned());
     }
     let token = cluster.token(&nodes)?;
+    let addresses = nodes.clone();
     let operator = Operator::new(cluster.cluster_id, token, nodes);
     match command {
         LogCommand::Status => {
@@ -93,10 +103,41 @@ async fn log(arguments: LogArguments) -> Result<(), String> {
             operator.add(node_id, &address).await.map_err(|error| error.to_string())?;
             println!("log node {node_id} is a member; it votes once it runs and has caught up");
         }
+        LogCommand::Archive { give_up } => archive(RemoteLog::new(addresses).map_err(text)?, give_up).await?,
         LogCommand::Remove { node_id } => {
             operator.remove(node_id).await.map_err(|error| error.to_string())?;
             println!("log node {node_id} is no longer a member");
         }
+    }
+    Ok(())
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+async fn archive(log: RemoteLog, gives_up: bool) -> Result<(), String> {
+    let Some(noted) = log.get(ARCHIVE_KEY).await.map_err(text)? else {
+        // An earlier attempt may have ended half way.
+        if gives_up {
+            give_up(&log, &log).await.map_err(text)?;
+        }
+        println!("the log is not archived");
+        return Ok(());
+    };
+    let id = ArchiveId::decode(noted.bytes).map_err(text)?;
+    if gives_up {
+        give_up(&log, &log).await.map_err(text)?;
+        println!("archive {id} is given up: the log is trimmed without it");
+        return Ok(());
+    }
+    println!("archive {id}");
+    println!("{:>8}  {:>17}  {:>17}  {:>17}", "branch", "begin", "end", "durable");
+    for found in archived_ranges(&log.list(RANGE_PREFIX).await.map_err(text)?) {
+        let (branch, range, _) = found.map_err(text)?;
+        let durable = log.status(branch).await.map_err(text)?.durable_lsn;
+        let [begin, end, durable] = [range.begin, range.end, durable].map(|lsn| lsn.to_string());
+        println!("{:>8}  {begin:>17}  {end:>17}  {durable:>17}", branch.to_string());
     }
     Ok(())
 }

@@ -8,15 +8,17 @@ use std::time::Instant;
 
 use clap::Args;
 use compute::{Compute, ComputeConfig};
+use logstore::archive::give_up;
 use logstore::{LogStore, LogStoreConfig};
 use pageserver::{PageServer, PageServerConfig};
 use sql::store::Store;
 use storage::object::ObjectStore;
 
+use crate::archive::ArchiveArguments;
 use crate::directory::DataDirectory;
 use crate::front::{Front, FrontArguments};
 use crate::status::Tiers;
-use crate::{admin, shell, size};
+use crate::{admin, archive, shell, size};
 
 /// Settings of `alluvium dev`.
 #[derive(Args)]
@@ -39,6 +41,9 @@ pub struct DevArguments {
     /// Keep the whole log instead of trimming what the page server has made durable.
     #[arg(long)]
     retain_log: bool,
+
+    #[command(flatten)]
+    archive: ArchiveArguments,
 }
 
 /// Less than this leaves no room for the pages that one transaction touches.
@@ -60,12 +65,19 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     let listener = shell::bind(arguments.front.listen, "--listen").await?;
     let admin_listener = shell::bind(arguments.admin_listen, "--admin-listen").await?;
     let (address, admin_address) = (shell::local_address(&listener)?, shell::local_address(&admin_listener)?);
+    let archive = arguments.archive.archive()?;
     let directory = DataDirectory::open(&arguments.data_dir)?;
     step("data directory locked");
 
     let log_config = LogStoreConfig { retain_all: arguments.retain_log, ..LogStoreConfig::new(directory.sub("log")?) };
     let log = tokio::task::block_in_place(|| LogStore::open(log_config))
         .map_err(|error| format!("cannot open the log: {error}"))?;
+    if archive.is_none() {
+        // Nobody else could say so, and without it nothing would be trimmed any more.
+        give_up(&*log.client(), &*log.metadata())
+            .await
+            .map_err(|error| format!("cannot give the log's archive up: {error}"))?;
+    }
     step("log service open");
 
     let objects = directory.sub("objects")?;
@@ -110,6 +122,7 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     tokio::select! {
         signal = shell::signal() => tracing::info!("{}: stopping", signal?),
         // After a disk failure the log acknowledges nothing more: end, and let a start find what is durable.
+        reason = archive::run(&log, archive) => return Err(reason),
         reason = log.stopped() => return Err(format!("the log service has stopped: {reason}")),
     }
     front.stop().await?;

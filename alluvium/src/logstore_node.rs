@@ -15,9 +15,10 @@ use logstore::{LogStore, LogStoreConfig};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 
+use crate::archive::ArchiveArguments;
 use crate::directory::DataDirectory;
 use crate::log_options::{ClusterOptions, parse_peers};
-use crate::{admin, shell, size};
+use crate::{admin, archive, shell, size};
 
 /// Settings of `alluvium logstore`.
 #[derive(Args)]
@@ -53,6 +54,9 @@ pub struct LogstoreArguments {
     /// The log's part of the disk: beyond it commits are refused with 53100 until the log can be trimmed.
     #[arg(long, env = "ALLUVIUM_LOG_BUDGET", default_value = "16GiB", value_parser = size::parse)]
     log_budget: u64,
+
+    #[command(flatten)]
+    archive: ArchiveArguments,
 }
 
 /// A quarter of a segment takes the longest append that computes make.
@@ -64,13 +68,23 @@ pub fn run(arguments: LogstoreArguments) -> Result<(), String> {
 }
 
 async fn serve(arguments: LogstoreArguments) -> Result<(), String> {
-    let LogstoreArguments { node_id, cluster, peers, listen, data_dir, admin_listen, segment_size, log_budget } =
-        arguments;
+    let LogstoreArguments {
+        node_id,
+        cluster,
+        peers,
+        listen,
+        data_dir,
+        admin_listen,
+        segment_size,
+        log_budget,
+        archive,
+    } = arguments;
     let own = peers.get(&node_id).cloned().ok_or_else(|| format!("--peers does not name node {node_id}"))?;
     if segment_size < LEAST_SEGMENT_BYTES {
         return Err(format!("--segment-size must be at least {} MiB", LEAST_SEGMENT_BYTES >> 20));
     }
     let token = cluster.token(peers.values())?;
+    let archive = archive.archive()?;
     let metrics = control::metrics::install()?;
     let listen = match listen {
         Some(listen) => listen,
@@ -112,6 +126,7 @@ async fn serve(arguments: LogstoreArguments) -> Result<(), String> {
             tracing::info!("{}: stopping", signal?);
             Ok(())
         }
+        reason = archive::run(member.store(), archive) => Err(reason),
         reason = member.ended() => Err(format!("the log node stops: {reason}")),
         served = serving => Err(match served {
             Ok(Ok(())) => "the log node has stopped serving".to_owned(),

@@ -1,6 +1,7 @@
 //! The one binary. Each subcommand wires the crates together; there is no logic here.
 
 mod admin;
+mod archive;
 mod cluster;
 mod compute;
 mod ctl;

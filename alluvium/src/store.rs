@@ -15,6 +15,13 @@ pub struct StoreArguments {
     #[arg(long, env = "ALLUVIUM_STORE")]
     store: String,
 
+    #[command(flatten)]
+    s3: S3Arguments,
+}
+
+/// How a store on S3 is reached.
+#[derive(Args)]
+pub struct S3Arguments {
     /// Endpoint of an S3 store other than Amazon's: https://host:port, or http://host:port within a trusted network.
     #[arg(long, env = "ALLUVIUM_STORE_ENDPOINT")]
     store_endpoint: Option<String>,
@@ -32,22 +39,33 @@ pub struct StoreArguments {
 impl StoreArguments {
     /// Opens the store. One on S3 is refused unless it honours conditional PUT.
     pub async fn open(&self) -> Result<ObjectStore, String> {
-        let options = S3Options {
-            endpoint: self.store_endpoint.clone(),
-            region: self.store_region.clone(),
-            credentials: self.credentials()?,
-        };
-        let store = ObjectStore::open_with(&self.store, &options, shell::retry_policy())
-            .map_err(|error| format!("cannot open the object store: {error}"))?;
-        if self.store.starts_with("s3://") {
-            #[expect(clippy::disallowed_methods, reason = "a key that nobody else uses")]
-            let key = format!("probe/{:032x}", rand::random::<u128>());
+        let store = self.s3.open(&self.store)?;
+        if let Some(key) = probe_key(&self.store) {
             store
                 .probe(&key)
                 .await
                 .map_err(|error| format!("the object store {} cannot be used: {error}", self.store))?;
         }
         Ok(store)
+    }
+}
+
+/// Below which conditional PUT is to be tried out, for a store where that must be done.
+pub fn probe_key(url: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "a key that nobody else uses")]
+    url.starts_with("s3://").then(|| format!("probe/{:032x}", rand::random::<u128>()))
+}
+
+impl S3Arguments {
+    /// Opens a store without asking it anything.
+    pub fn open(&self, url: &str) -> Result<ObjectStore, String> {
+        let options = S3Options {
+            endpoint: self.store_endpoint.clone(),
+            region: self.store_region.clone(),
+            credentials: self.credentials()?,
+        };
+        ObjectStore::open_with(url, &options, shell::retry_policy())
+            .map_err(|error| format!("cannot open the object store: {error}"))
     }
 
     fn credentials(&self) -> Result<Option<S3Credentials>, String> {

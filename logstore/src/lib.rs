@@ -9,6 +9,7 @@
 // Tests may read clocks, sleep and draw at random.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+pub mod archive;
 pub mod client;
 pub mod cluster;
 pub mod command;
@@ -17,6 +18,7 @@ pub mod disk;
 pub mod grpc;
 pub mod identity;
 pub mod joining;
+mod local;
 pub mod machine;
 pub mod members;
 pub mod node;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use storage::{BranchId, Epoch, Lsn};
 
+use crate::archive::{ARCHIVE_CONSUMER, ARCHIVE_KEY};
 use crate::client::{EpochGrant, LogError, MetadataValue};
 use crate::command::{Command, MAX_CONSUMER_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::members::Members;
@@ -85,6 +86,19 @@ impl StateMachine {
     /// All branches.
     pub fn branches(&self) -> impl Iterator<Item = (BranchId, &BranchState)> {
         self.branches.iter().map(|(&id, state)| (id, state))
+    }
+
+    /// Below this nobody needs a branch's log: min(archived, every reader's position). Zero while it has no reader, and
+    /// while there is an archive that does not hold anything of it yet.
+    pub fn trim_floor(&self, state: &BranchState) -> Lsn {
+        let is_archive = |name: &String| name == ARCHIVE_CONSUMER;
+        let readers = state.consumers.iter().filter(|(name, _)| !is_archive(name)).map(|(_, position)| *position).min();
+        let archived = match state.consumers.get(ARCHIVE_CONSUMER) {
+            Some(position) => *position,
+            None if self.metadata.contains_key(ARCHIVE_KEY) => Lsn::ZERO,
+            None => Lsn::MAX,
+        };
+        readers.map_or(Lsn::ZERO, |readers| readers.min(archived))
     }
 
     /// A metadata key.

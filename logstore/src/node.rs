@@ -15,6 +15,7 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use storage::{BranchId, Lsn};
 use tokio::sync::oneshot;
 
+use crate::archive::ARCHIVE_KEY;
 use crate::client::{BranchStatus, LogChunk, LogError, MetadataSnapshot, MetadataValue};
 use crate::command::{Command, MAX_CONSUMER_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::core::{Core, CoreConfig, FetchRequest, LogIndex, Persisted, ProposeError, Work};
@@ -64,6 +65,8 @@ pub enum Read {
     Get(String, oneshot::Sender<Result<Option<MetadataValue>, LogError>>),
     /// Metadata keys with a prefix.
     List(String, oneshot::Sender<Result<Vec<(String, MetadataValue)>, LogError>>),
+    /// Who reads a branch, and how far each has got. Not linearizable: answered at once, by any node.
+    Consumers(BranchId, oneshot::Sender<Result<BTreeMap<String, Lsn>, LogError>>),
     /// Not linearizable: answered at once, by any node.
     View(oneshot::Sender<Result<ClusterView, LogError>>),
     /// Metadata keys with a prefix as this node has applied them. Not linearizable: answered at once, by any node.
@@ -77,6 +80,7 @@ impl Read {
             Read::Status(_, reply) => drop(reply.send(Err(error))),
             Read::Get(_, reply) => drop(reply.send(Err(error))),
             Read::List(_, reply) => drop(reply.send(Err(error))),
+            Read::Consumers(_, reply) => drop(reply.send(Err(error))),
             Read::View(reply) => drop(reply.send(Err(error))),
             Read::Snapshot(_, reply) => drop(reply.send(Err(error))),
         }
@@ -306,6 +310,8 @@ impl Node {
         let bytes = SegmentLog::entry_bytes(context.len(), data.len());
         let headroom = match command {
             Command::ReportConsumer { .. } => 0,
+            // Without it the archive could not advance, and the log not be trimmed.
+            Command::CompareAndSwap { key, .. } if key.starts_with(ARCHIVE_KEY) => 0,
             _ => HEADROOM_BYTES.min(self.config.segment_bytes / 8),
         };
         if let Err(error) = self.log.ensure_room(self.unwritten_bytes + bytes + headroom) {
@@ -367,6 +373,10 @@ impl Node {
     pub fn read(&mut self, read: Read) {
         let read = match read {
             Read::View(reply) => return drop(reply.send(Ok(self.view()))),
+            Read::Consumers(branch, reply) => {
+                let consumers = self.machine.branch(branch).map(|state| state.consumers.clone());
+                return drop(reply.send(Ok(consumers.unwrap_or_default())));
+            }
             Read::Snapshot(prefix, reply) => {
                 let values = self.list(&prefix);
                 let snapshot = MetadataSnapshot { index: self.machine.applied_index(), values };
@@ -510,7 +520,7 @@ impl Node {
                     let found = self.list(&prefix);
                     drop(reply.send(Ok(found)));
                 }
-                Some(Read::View(_) | Read::Snapshot(..)) | None => {}
+                Some(Read::View(_) | Read::Snapshot(..) | Read::Consumers(..)) | None => {}
             }
         }
     }
@@ -603,10 +613,8 @@ impl Node {
         let mut target = None;
         for segment in &segments {
             let head = self.log.set().head(segment)?;
-            let needed_by_none = self.machine.branches().all(|(branch, state)| {
-                let floor = state.consumers.values().min().copied().unwrap_or(Lsn::ZERO);
-                head.branch(branch).1 <= floor
-            });
+            let needed_by_none =
+                self.machine.branches().all(|(branch, state)| head.branch(branch).1 <= self.machine.trim_floor(state));
             if !needed_by_none || kept_bytes < self.config.retention_bytes {
                 break;
             }

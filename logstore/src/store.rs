@@ -5,39 +5,32 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::stream::{BoxStream, StreamExt, unfold};
 use metrics::{Histogram, histogram};
 use parking_lot::{Condvar, Mutex};
 use raft::eraftpb::{Entry, Message};
-use storage::{BranchId, Epoch, Lsn};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use storage::object::ObjectStore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::client::{
-    BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataSnapshot, MetadataValue,
-    SwapOutcome,
-};
+use crate::client::{LogClient, LogError, MetadataClient};
 use crate::command::Command;
 use crate::core::{CoreConfig, FetchRequest};
 use crate::disk::Disk;
 use crate::disk::local::LocalDisk;
 use crate::identity::{MAX_NODE_ID, raft_id};
-use crate::machine::Outcome;
+use crate::local::LocalClient;
 use crate::members::{Member, Members};
 use crate::node::{ClusterView, Node, NodeConfig, Read, Reply};
 use crate::published::Published;
 use crate::segment::{MIN_SEGMENT_BYTES, SegmentSet, Spare, StoreError, read_entries};
-use crate::subscription::{subscribe, to_log_error};
+use crate::subscription::to_log_error;
 use crate::transport::{NoPeers, Transport};
 
 /// Queue space is counted in units of this many bytes.
-const PERMIT_BYTES: usize = 1024;
+pub(crate) const PERMIT_BYTES: usize = 1024;
 /// Messages of peers that wait to be taken; beyond it their senders wait.
 const MESSAGE_QUEUE_BYTES: usize = 64 << 20;
 /// Charged for a message beside its entries.
@@ -189,7 +182,7 @@ pub enum OpenError {
 }
 
 /// What reaches the thread.
-enum Request {
+pub(crate) enum Request {
     Propose { command: Command, reply: Reply, _permit: OwnedSemaphorePermit },
     Read(Read),
     Message(Box<Message>, OwnedSemaphorePermit),
@@ -200,12 +193,12 @@ enum Request {
 }
 
 /// Between clients and the thread.
-struct Inbox {
+pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     arrived: Condvar,
-    permits: Arc<Semaphore>,
+    pub(crate) permits: Arc<Semaphore>,
     message_permits: Arc<Semaphore>,
-    queue_bytes: usize,
+    pub(crate) queue_bytes: usize,
 }
 
 #[derive(Default)]
@@ -216,7 +209,7 @@ struct Queue {
 }
 
 impl Inbox {
-    fn push(&self, request: Request) {
+    pub(crate) fn push(&self, request: Request) {
         let mut queue = self.queue.lock();
         if !queue.closed {
             queue.requests.push_back(request);
@@ -271,6 +264,8 @@ pub struct LogStore {
     disk: Arc<dyn Disk>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     append_seconds: Histogram,
+    /// Where subscriptions find what is no longer in the log.
+    archive: Arc<OnceLock<ObjectStore>>,
     raft_id: u64,
 }
 
@@ -341,7 +336,8 @@ impl LogStore {
         };
         let threads = Mutex::new(vec![thread, maker, reader]);
         let append_seconds = histogram!("alluvium_log_append_seconds", "node" => config.node_id.to_string());
-        Ok(LogStore { inbox, published, segments, spare, disk, threads, append_seconds, raft_id })
+        let archive = Arc::default();
+        Ok(LogStore { inbox, published, segments, spare, disk, threads, append_seconds, archive, raft_id })
     }
 
     /// A client in this process.
@@ -354,14 +350,20 @@ impl LogStore {
         self.local_client()
     }
 
-    fn local_client(&self) -> Arc<LocalClient> {
+    pub(crate) fn local_client(&self) -> Arc<LocalClient> {
         Arc::new(LocalClient {
             inbox: self.inbox.clone(),
             published: self.published.clone(),
             segments: self.segments.clone(),
             stopped: self.published.stopped(),
             append_seconds: self.append_seconds.clone(),
+            archive: self.archive.clone(),
         })
+    }
+
+    /// From now on subscriptions read from this archive what is no longer in the log. Only the first call counts.
+    pub fn set_archive(&self, archive: ObjectStore) {
+        let _ = self.archive.set(archive);
     }
 
     /// What Raft calls this node: its number and incarnation.
@@ -449,7 +451,7 @@ fn directory_error(config: &LogStoreConfig, source: std::io::Error) -> OpenError
     OpenError::Directory { directory: config.data_dir.clone(), source }
 }
 
-fn gone() -> LogError {
+pub(crate) fn gone() -> LogError {
     LogError::Unavailable { reason: "the log node has stopped".into() }
 }
 
@@ -542,186 +544,4 @@ fn serve_batch(
         node.wrote_in(now.elapsed().as_millis() as u64);
     }
     Ok(running)
-}
-
-/// [`LogClient`] within the process.
-#[derive(Clone)]
-struct LocalClient {
-    inbox: Arc<Inbox>,
-    published: Arc<Published>,
-    segments: Arc<SegmentSet>,
-    stopped: watch::Receiver<Option<LogError>>,
-    append_seconds: Histogram,
-}
-
-impl LocalClient {
-    fn gone(&self) -> LogError {
-        match &*self.stopped.borrow() {
-            Some(LogError::Unavailable { reason }) => LogError::Unavailable { reason: reason.clone() },
-            Some(reason) => LogError::Unavailable { reason: format!("the log node has stopped: {reason}") },
-            None => gone(),
-        }
-    }
-
-    /// Queues a command now if there is room, so that calls are queued in the order in which they were made; else when
-    /// there is room.
-    fn propose(&self, command: Command, bytes: usize) -> BoxFuture<'_, Result<Outcome, LogError>> {
-        // An oversize request is refused by the node; here it must only fit into the queue.
-        let permits = ((bytes.min(self.inbox.queue_bytes)) / PERMIT_BYTES).max(1) as u32;
-        let (reply, outcome) = oneshot::channel();
-        let queued = match self.inbox.permits.clone().try_acquire_many_owned(permits) {
-            Ok(permit) => {
-                self.inbox.push(Request::Propose { command, reply, _permit: permit });
-                None
-            }
-            Err(_) => Some((command, reply)),
-        };
-        Box::pin(async move {
-            if let Some((command, reply)) = queued {
-                let permit = self.inbox.permits.clone().acquire_many_owned(permits).await;
-                let _permit = permit.map_err(|_| self.gone())?;
-                self.inbox.push(Request::Propose { command, reply, _permit });
-            }
-            outcome.await.unwrap_or_else(|_| Err(self.gone()))
-        })
-    }
-
-    async fn read<T>(&self, read: impl FnOnce(oneshot::Sender<Result<T, LogError>>) -> Read) -> Result<T, LogError> {
-        let (reply, answer) = oneshot::channel();
-        // The permit bounds how many reads wait.
-        let permit = self.inbox.permits.acquire().await;
-        let _permit = permit.map_err(|_| self.gone())?;
-        self.inbox.push(Request::Read(read(reply)));
-        answer.await.unwrap_or_else(|_| Err(self.gone()))
-    }
-}
-
-fn unexpected(outcome: &Outcome) -> LogError {
-    LogError::Unavailable { reason: format!("unexpected outcome {outcome:?}") }
-}
-
-#[async_trait]
-impl LogClient for LocalClient {
-    async fn acquire_epoch(&self, branch: BranchId) -> Result<EpochGrant, LogError> {
-        match self.propose(Command::AcquireEpoch { branch }, 0).await? {
-            Outcome::Granted(grant) => Ok(grant),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    // Written out, because the request is queued when the call is made and not when its future is first polled:
-    // pipelined appends must arrive in the order of the calls.
-    fn append<'client, 'result>(
-        &'client self,
-        branch: BranchId,
-        epoch: Epoch,
-        start_lsn: Lsn,
-        bytes: Bytes,
-    ) -> BoxFuture<'result, Result<Lsn, LogError>>
-    where
-        'client: 'result,
-        Self: 'result,
-    {
-        #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
-        let started = Instant::now();
-        let length = bytes.len();
-        let outcome = self.propose(Command::Append { branch, epoch, start_lsn, bytes }, length);
-        Box::pin(async move {
-            match outcome.await? {
-                Outcome::Appended { end_lsn } => {
-                    self.append_seconds.record(started.elapsed().as_secs_f64());
-                    Ok(end_lsn)
-                }
-                other => Err(unexpected(&other)),
-            }
-        })
-    }
-
-    async fn subscribe(
-        &self,
-        branch: BranchId,
-        from_lsn: Lsn,
-    ) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError> {
-        subscribe(&self.published, &self.segments, branch, from_lsn)
-    }
-
-    async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError> {
-        self.read(|reply| Read::Status(branch, reply)).await
-    }
-
-    async fn report_consumer(&self, branch: BranchId, consumer: &str, durable_lsn: Lsn) -> Result<(), LogError> {
-        let consumer = consumer.to_owned();
-        self.propose(Command::ReportConsumer { branch, consumer, durable_lsn }, 0).await.map(|_| ())
-    }
-}
-
-#[async_trait]
-impl MetadataClient for LocalClient {
-    async fn get(&self, key: &str) -> Result<Option<MetadataValue>, LogError> {
-        self.read(|reply| Read::Get(key.to_owned(), reply)).await
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<(String, MetadataValue)>, LogError> {
-        self.read(|reply| Read::List(prefix.to_owned(), reply)).await
-    }
-
-    async fn watch(&self, prefix: &str) -> Result<BoxStream<'static, Result<MetadataSnapshot, LogError>>, LogError> {
-        let mut changes = self.published.watch_metadata();
-        changes.mark_changed();
-        let client = self.clone();
-        let watching = Watching { client, changes, prefix: prefix.to_owned(), last: None, ended: false };
-        let states = unfold(watching, |mut watching| async move {
-            if watching.ended {
-                return None;
-            }
-            let next = watching.next().await;
-            watching.ended = next.is_err();
-            Some((next, watching))
-        });
-        Ok(states.boxed())
-    }
-
-    async fn compare_and_swap(
-        &self,
-        key: &str,
-        expected: Option<u64>,
-        value: Option<Bytes>,
-    ) -> Result<SwapOutcome, LogError> {
-        let bytes = value.as_ref().map_or(0, Bytes::len);
-        let command = Command::CompareAndSwap { key: key.to_owned(), expected, value };
-        match self.propose(command, bytes).await? {
-            Outcome::Swapped { version } => Ok(SwapOutcome::Swapped { version }),
-            Outcome::Conflict { current } => Ok(SwapOutcome::Conflict { current }),
-            other => Err(unexpected(&other)),
-        }
-    }
-}
-
-/// A watch within the process: reads the keys anew whenever any has changed.
-struct Watching {
-    client: LocalClient,
-    changes: watch::Receiver<u64>,
-    prefix: String,
-    last: Option<Vec<(String, MetadataValue)>>,
-    ended: bool,
-}
-
-impl Watching {
-    async fn next(&mut self) -> Result<MetadataSnapshot, LogError> {
-        loop {
-            let running = tokio::select! {
-                changed = self.changes.changed() => changed.is_ok(),
-                _ = self.client.stopped.wait_for(Option::is_some) => false,
-            };
-            if !running {
-                return Err(self.client.gone());
-            }
-            let prefix = self.prefix.clone();
-            let snapshot = self.client.read(|reply| Read::Snapshot(prefix, reply)).await?;
-            if self.last.as_ref() != Some(&snapshot.values) {
-                self.last = Some(snapshot.values.clone());
-                return Ok(snapshot);
-            }
-        }
-    }
 }

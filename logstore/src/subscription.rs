@@ -1,5 +1,6 @@
 //! A reader's stream of committed chunks: from memory when they are recent, from the segment files when they are not,
-//! and then as they are committed. Driven by the reader: at most one read of about 1 MiB is ahead of it.
+//! from the archive when they are no longer in the log, and then as they are committed. Driven by the reader: at most
+//! one read of about 1 MiB, or one piece of the archive, is ahead of it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use futures::stream::{BoxStream, StreamExt, unfold};
 use storage::{BranchId, Lsn};
 use tokio::sync::watch;
 
+use crate::archive::ArchiveReader;
 use crate::client::{LogChunk, LogError};
 use crate::published::{BranchTail, Published};
 use crate::segment::{BranchCursor, SegmentSet, StoreError};
@@ -25,6 +27,8 @@ struct Subscription {
     buffered: VecDeque<LogChunk>,
     /// Kept while the reader is behind what memory holds.
     cursor: Option<BranchCursor>,
+    /// Where that is found which is no longer in the log.
+    archive: Option<ArchiveReader>,
     ended: bool,
 }
 
@@ -32,12 +36,13 @@ struct Subscription {
 pub(crate) fn subscribe(
     published: &Published,
     segments: &Arc<SegmentSet>,
+    archive: Option<ArchiveReader>,
     branch: BranchId,
     from_lsn: Lsn,
 ) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError> {
     let tail = published.branch(branch);
     let first_lsn = tail.first_lsn();
-    if from_lsn < first_lsn {
+    if from_lsn < first_lsn && archive.is_none() {
         return Err(LogError::Trimmed { branch, asked: from_lsn, first_lsn });
     }
     let subscription = Subscription {
@@ -49,6 +54,7 @@ pub(crate) fn subscribe(
         position: from_lsn,
         buffered: VecDeque::new(),
         cursor: None,
+        archive,
         ended: false,
     };
     let stream = unfold(subscription, |mut subscription| async move {
@@ -82,6 +88,15 @@ impl Subscription {
                 }
                 continue;
             }
+            let first_lsn = self.tail.first_lsn();
+            if self.position < first_lsn {
+                // Trimmed before it was read, however often that happens: what is trimmed is archived.
+                let trimmed = LogError::Trimmed { branch: self.branch, asked: self.position, first_lsn };
+                let archive = self.archive.as_mut().ok_or(trimmed)?;
+                self.buffered = archive.read(self.position).await?.into();
+                self.cursor = None;
+                continue;
+            }
             self.buffered = self.tail.recent(self.position, PORTION_BYTES).into();
             if self.buffered.is_empty() {
                 self.read_files(durable).await?;
@@ -110,6 +125,9 @@ impl Subscription {
             Err(error) => {
                 // Trimming may have removed the file under us; then that is the answer.
                 let first_lsn = self.tail.first_lsn();
+                if position < first_lsn && self.archive.is_some() {
+                    return Ok(());
+                }
                 if position < first_lsn {
                     return Err(LogError::Trimmed { branch, asked: position, first_lsn });
                 }

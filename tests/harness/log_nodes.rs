@@ -18,14 +18,23 @@ pub struct LogNodes {
     /// Whose addresses every node is told.
     first: Vec<u64>,
     running: BTreeMap<u64, Tier>,
+    /// Options that every node is given beside its own.
+    options: Vec<String>,
 }
 
 impl LogNodes {
     /// Starts nodes 1 to `count`.
     pub fn start(directory: &Path, count: u64) -> LogNodes {
+        LogNodes::start_with(directory, count, &[])
+    }
+
+    /// The same, each with further options.
+    pub fn start_with(directory: &Path, count: u64, options: &[&str]) -> LogNodes {
         let ports = (1..=count).map(|node| (node, free_port())).collect();
         let first = (1..=count).collect();
-        let mut nodes = LogNodes { directory: directory.to_owned(), ports, first, running: BTreeMap::new() };
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let directory = directory.to_owned();
+        let mut nodes = LogNodes { directory, ports, first, running: BTreeMap::new(), options };
         for node in 1..=count {
             nodes.start_node(node);
         }
@@ -52,19 +61,22 @@ impl LogNodes {
             named.push(node);
         }
         let peers: Vec<String> = named.iter().map(|&node| format!("{node}={}", self.address(node))).collect();
-        let arguments = [
+        let (node_id, peers) = (node.to_string(), peers.join(","));
+        let data_dir = self.data_dir(node).display().to_string();
+        let mut arguments = vec![
             "logstore",
             "--node-id",
-            &node.to_string(),
+            &node_id,
             "--cluster-id",
             CLUSTER,
             "--peers",
-            &peers.join(","),
+            &peers,
             "--data-dir",
-            &self.data_dir(node).display().to_string(),
+            &data_dir,
             "--segment-size",
             "32MiB",
         ];
+        arguments.extend(self.options.iter().map(String::as_str));
         self.running.insert(node, Tier::start(&arguments));
     }
 

@@ -1,4 +1,4 @@
-//! Golden files of what the log service writes: segment records, checkpoints, the state machine, commands. Today's
+//! Golden files of what the log service writes: segment records, checkpoints, the state machine, commands, the archive. Today's
 //! code reads each, writes it again byte by byte, and refuses what is cut short, flipped or newer.
 //!
 //! A file of `golden/` that this test fails on is a format that has changed: logs that exist would not be read any
@@ -12,6 +12,8 @@ use raft::eraftpb::ConfState;
 use storage::{BranchId, Epoch, Lsn};
 
 use super::format::{Damage, RECORD_HEADER_BYTES, RecordKind, decode_header, put_record, record_bytes};
+use crate::archive::{ArchiveId, ArchivedRange, Piece, PieceError};
+use crate::client::LogChunk;
 use crate::command::Command;
 use crate::core::TermRuns;
 use crate::machine::StateMachine;
@@ -210,4 +212,56 @@ fn a_segment_of_every_record() {
     newer[36..40].copy_from_slice(&crc.finalize().to_le_bytes());
     let newer: &[u8; RECORD_HEADER_BYTES] = newer.as_slice().try_into().expect("exactly a header");
     assert_eq!(decode_header(SEQUENCE, newer, 1 << 20).err(), Some(Damage::Version(2)));
+}
+
+#[test]
+fn a_piece_of_the_archive() {
+    let (archive, branch) = (ArchiveId(0x1122_3344_5566_7788), BranchId(7));
+    let group = |start: u64, epoch, bytes: &'static [u8]| LogChunk {
+        start_lsn: Lsn(start),
+        epoch: Epoch(epoch),
+        bytes: Bytes::from_static(bytes),
+    };
+    let piece = Piece { branch, chunks: vec![group(100, 1, b"first"), group(105, 1, b"second"), group(111, 3, b"!")] };
+    assert_eq!((piece.start_lsn(), piece.end_lsn()), (Lsn(100), Lsn(112)));
+    let bytes = golden("archive_piece", &piece.encode(archive));
+    let decode = |bytes: &[u8]| Piece::decode(archive, branch, Lsn(100), Bytes::copy_from_slice(bytes));
+    assert_eq!(decode(&bytes), Ok(piece));
+    for length in 0..bytes.len() {
+        assert!(decode(&bytes[..length]).is_err(), "cut to {length} bytes");
+    }
+    assert!(decode(&[&bytes[..], &[0]].concat()).is_err(), "longer than it says");
+    for bit in 0..8 * bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(decode(&damaged).is_err(), "bit {} of byte {} flipped", bit % 8, bit / 8);
+    }
+    let newer = [&bytes[..4], &[2], &bytes[5..]].concat();
+    assert_eq!(decode(&newer), Err(PieceError::Version(2)));
+    // Sound bytes in another's place.
+    let whole = Bytes::from(bytes);
+    for (archive, branch, start) in
+        [(ArchiveId(1), branch, Lsn(100)), (archive, BranchId(8), Lsn(100)), (archive, branch, Lsn(105))]
+    {
+        assert_eq!(Piece::decode(archive, branch, start, whole.clone()), Err(PieceError::Checksum));
+    }
+}
+
+#[test]
+fn what_the_metadata_map_says_of_the_archive() {
+    let archive = ArchiveId(0x1122_3344_5566_7788);
+    let range = ArchivedRange { archive, begin: Lsn(100), end: Lsn(1 << 40) };
+    let written = [archive.encode(), range.encode()].concat();
+    let bytes = Bytes::from(golden("archive_records", &written));
+    let (name, stored) = (bytes.slice(..9), bytes.slice(9..));
+    assert_eq!(ArchiveId::decode(name.clone()), Ok(archive));
+    assert_eq!(ArchivedRange::decode(stored.clone()), Ok(range));
+    for length in 0..stored.len() {
+        assert!(ArchivedRange::decode(stored.slice(..length)).is_err(), "cut to {length} bytes");
+        assert!(ArchiveId::decode(stored.slice(..length)).is_err() || length == name.len());
+    }
+    let newer = |bytes: &Bytes| Bytes::from([&[2], &bytes[1..]].concat());
+    assert!(ArchiveId::decode(newer(&name)).is_err() && ArchivedRange::decode(newer(&stored)).is_err());
+    let backwards = ArchivedRange { begin: Lsn(2), end: Lsn(1), ..range }.encode();
+    assert!(ArchivedRange::decode(backwards).is_err());
 }

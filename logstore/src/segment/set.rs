@@ -50,6 +50,11 @@ impl Head {
     pub fn branch(&self, branch: BranchId) -> (Epoch, Lsn) {
         self.branches.get(&branch).copied().unwrap_or_default()
     }
+
+    /// Where each branch ended at the checkpoint.
+    pub fn ends(&self) -> impl Iterator<Item = (BranchId, Lsn)> {
+        self.branches.iter().map(|(&branch, &(_, end))| (branch, end))
+    }
 }
 
 /// One segment file.

@@ -1,7 +1,9 @@
 //! Tests of the log service as a whole.
 
+mod archive_tests;
 mod grpc_tests;
 mod node_tests;
 mod segment_tests;
 mod shifted_tests;
 mod store_tests;
+mod trim_tests;

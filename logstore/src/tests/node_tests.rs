@@ -18,7 +18,7 @@ use crate::node::{Node, NodeConfig};
 use crate::segment::{BranchCursor, Spare, StoreError, file_name, parse_file_name};
 use crate::transport::{NoPeers, Transport};
 
-const BRANCH: BranchId = BranchId(1);
+pub(super) const BRANCH: BranchId = BranchId(1);
 const SEGMENT_BYTES: u64 = 16 << 10;
 
 fn config(node_id: u64, voters: &[u64]) -> NodeConfig {
@@ -50,7 +50,7 @@ fn open(disk: &SimulatedDisk) -> Result<Node, StoreError> {
     Node::open(config(1, &[1]), disk.clone(), Spare::new(disk, SEGMENT_BYTES, false), &mut NoPeers)
 }
 
-type Answer = oneshot::Receiver<Result<Outcome, LogError>>;
+pub(super) type Answer = oneshot::Receiver<Result<Outcome, LogError>>;
 
 fn propose(node: &mut Node, command: &Command) -> Answer {
     let (reply, answer) = oneshot::channel();
@@ -368,16 +368,16 @@ impl Transport for Wire {
 }
 
 /// Three nodes, their disks and the network between them.
-struct Cluster {
-    disks: BTreeMap<u64, SimulatedDisk>,
-    nodes: BTreeMap<u64, Node>,
+pub(super) struct Cluster {
+    pub(super) disks: BTreeMap<u64, SimulatedDisk>,
+    pub(super) nodes: BTreeMap<u64, Node>,
     wire: Wire,
-    cut_off: Vec<u64>,
+    pub(super) cut_off: Vec<u64>,
     snapshots: usize,
 }
 
 impl Cluster {
-    fn new() -> Cluster {
+    pub(super) fn new() -> Cluster {
         let mut cluster = Cluster {
             disks: (1..=3).map(|id| (id, SimulatedDisk::new())).collect(),
             nodes: BTreeMap::new(),
@@ -391,7 +391,7 @@ impl Cluster {
         cluster
     }
 
-    fn start(&mut self, id: u64) {
+    pub(super) fn start(&mut self, id: u64) {
         let disk: Arc<dyn Disk> = Arc::new(self.disks[&id].clone());
         let spare = Spare::new(disk.clone(), SEGMENT_BYTES, false);
         let node = Node::open(config(id, &[1, 2, 3]), disk, spare, &mut self.wire).expect("open");
@@ -399,7 +399,7 @@ impl Cluster {
     }
 
     /// Runs until no message is left.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for node in self.nodes.values_mut() {
             node.run(&mut self.wire).expect("no disk fault");
         }
@@ -415,7 +415,7 @@ impl Cluster {
         }
     }
 
-    fn tick(&mut self, count: usize) {
+    pub(super) fn tick(&mut self, count: usize) {
         for _ in 0..count {
             for node in self.nodes.values_mut() {
                 node.tick().expect("no disk fault");
@@ -425,7 +425,7 @@ impl Cluster {
     }
 
     /// Lets time pass until a node that is not cut off leads and knows what is committed.
-    fn leader(&mut self) -> u64 {
+    pub(super) fn leader(&mut self) -> u64 {
         for _ in 0..200 {
             let cut_off = &self.cut_off;
             let leader = self.nodes.iter().find(|(id, node)| node.is_leader() && !cut_off.contains(id));
@@ -437,11 +437,11 @@ impl Cluster {
         panic!("no leader after 200 ticks");
     }
 
-    fn propose(&mut self, id: u64, command: &Command) -> Answer {
+    pub(super) fn propose(&mut self, id: u64, command: &Command) -> Answer {
         propose(self.nodes.get_mut(&id).expect("runs"), command)
     }
 
-    fn acquire(&mut self, id: u64) -> (Epoch, Lsn) {
+    pub(super) fn acquire(&mut self, id: u64) -> (Epoch, Lsn) {
         let answer = self.propose(id, &Command::AcquireEpoch { branch: BRANCH });
         self.settle();
         match answer.blocking_recv() {
@@ -450,7 +450,7 @@ impl Cluster {
         }
     }
 
-    fn append(&mut self, id: u64, epoch: Epoch, end: &mut Lsn, count: usize) {
+    pub(super) fn append(&mut self, id: u64, epoch: Epoch, end: &mut Lsn, count: usize) {
         for _ in 0..count {
             let bytes = content(*end, 700, epoch.0);
             let answer = self.propose(id, &Command::Append { branch: BRANCH, epoch, start_lsn: *end, bytes });

@@ -10,9 +10,9 @@ use storage::{BranchId, Epoch, Lsn};
 use crate::client::{LogChunk, LogClient, LogError, SwapOutcome};
 use crate::{LogStore, LogStoreConfig, OpenError};
 
-const BRANCH: BranchId = BranchId(7);
+pub(super) const BRANCH: BranchId = BranchId(7);
 
-fn small(directory: &tempfile::TempDir) -> LogStoreConfig {
+pub(super) fn small(directory: &tempfile::TempDir) -> LogStoreConfig {
     LogStoreConfig {
         segment_bytes: 64 << 10,
         checkpoint_every_bytes: 16 << 10,
@@ -23,12 +23,12 @@ fn small(directory: &tempfile::TempDir) -> LogStoreConfig {
     }
 }
 
-fn pattern(start: Lsn, length: usize) -> Bytes {
+pub(super) fn pattern(start: Lsn, length: usize) -> Bytes {
     (0..length as u64).map(|offset| ((start.0 + offset) * 31 % 251) as u8).collect::<Vec<u8>>().into()
 }
 
 /// Appends `count` groups of `length` bytes, the content a function of the position.
-async fn fill(client: &dyn LogClient, epoch: Epoch, mut end: Lsn, count: usize, length: usize) -> Lsn {
+pub(super) async fn fill(client: &dyn LogClient, epoch: Epoch, mut end: Lsn, count: usize, length: usize) -> Lsn {
     for _ in 0..count {
         let next = client.append(BRANCH, epoch, end, pattern(end, length)).await.expect("append");
         assert_eq!(next, end.advance(length as u64));
@@ -38,7 +38,7 @@ async fn fill(client: &dyn LogClient, epoch: Epoch, mut end: Lsn, count: usize, 
 }
 
 /// Reads `[from, until)` and checks every byte.
-async fn check_read(client: &dyn LogClient, from: Lsn, until: Lsn) {
+pub(super) async fn check_read(client: &dyn LogClient, from: Lsn, until: Lsn) {
     if from == until {
         // A log trimmed up to its end has nothing to give until more is appended.
         return;
