@@ -222,6 +222,26 @@ pub trait Transaction: Send + Sync {
     /// Deletes; a missing key is no error.
     fn delete(&self, tree: TreeId, key: &[u8]) -> Result<()>;
 
+    /// Locks the keys of rows to be inserted, as [`Transaction::lock_row`] does, and tells whether nothing stands at
+    /// any of them now, be it committed or written here. `keys` ascend strictly. After `false` any part of them may be
+    /// locked.
+    fn claim_absent(&self, tree: TreeId, keys: &[&[u8]]) -> Result<bool> {
+        let own = self.is_own_tree(tree);
+        for key in keys {
+            if !own {
+                self.lock_row(tree, key, RowLockMode::Exclusive, WaitPolicy::Block)?;
+            }
+            if self.get_latest(tree, key)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+    /// [`Transaction::put`] for many keys, which ascend strictly.
+    fn put_all(&self, tree: TreeId, rows: Vec<(&[u8], Bytes)>) -> Result<()> {
+        rows.into_iter().try_for_each(|(key, value)| self.put(tree, key, value))
+    }
+
     /// A new empty tree, which exists for others once this transaction commits.
     fn create_tree(&self) -> Result<TreeId>;
     /// Drops a tree at commit; its pages are given back afterwards, in the background.

@@ -2,8 +2,8 @@
 //!
 //! A *frame* is a page and, in an array of its own, a header of one cache line. Frames are named by their
 //! index, so that the addresses of both follow from one number and the processor can fetch them side by
-//! side. The address space is reserved at once; memory is touched (pre-faulted) a chunk at a time, outside
-//! any lock that matters, because a page fault in the sequencer costs more than the commit.
+//! side. The address space is reserved at once; memory is touched (pre-faulted) a chunk at a time, by the upkeep
+//! thread ahead of use, because a page fault in the sequencer costs more than the commit.
 //!
 //! ```text
 //!   free ──take──► held by one thread ──published in a chain──► shared ──unlinked──► waits for an epoch
@@ -32,6 +32,9 @@ pub(super) const CURRENT: u64 = u64::MAX;
 const ORPHAN: u32 = 1 << 31;
 /// Frames touched at a time: 2 MiB.
 const CHUNK_FRAMES: u32 = 256;
+/// Frames kept touched and free, ahead of use, while there are untouched ones: 16 MiB. A load that fills the cache
+/// takes a few of them in each pause of the upkeep thread.
+const AHEAD_FRAMES: usize = 2048;
 
 /// What is known about a frame's page. All atomics: readers walk chains while others change them.
 #[repr(align(64))]
@@ -163,6 +166,28 @@ impl FramePool {
         free.in_use += 1;
         self.available.store(self.limit.saturating_sub(free.in_use), Ordering::Relaxed);
         Some(Frame(frame))
+    }
+
+    /// Touches memory that will be needed next, so that those who take frames need not. Never past the limit: the
+    /// reserve is touched when a commit takes it.
+    pub(super) fn prefault_ahead(&self) {
+        loop {
+            let (from, to) = {
+                let mut free = self.free.lock();
+                let ahead = AHEAD_FRAMES.min(self.limit as usize / 8);
+                let (from, to) = (free.untouched, free.untouched.saturating_add(CHUNK_FRAMES));
+                if free.frames.len() >= ahead || to > self.limit {
+                    return;
+                }
+                free.untouched = to;
+                (from, to)
+            };
+            for index in from..to {
+                self.prefault(index);
+            }
+            // Below those that were used before, which are warmer.
+            self.free.lock().frames.splice(0..0, (from..to).rev());
+        }
     }
 
     /// Writes to every 4 KiB of a frame that nobody has yet.

@@ -1,4 +1,4 @@
-//! Making room: old versions that nobody needs, and pages not used for long.
+//! Making room: old versions that nobody needs, pages not used for long, memory that is not mapped yet.
 //!
 //! One thread does both, outside the sequencer. *Collection* looks at replaced versions by interval: one that
 //! no snapshot reads, and that the durable LSN has passed, goes. What snapshots protect stays up to a budget,
@@ -84,6 +84,7 @@ impl PageCache {
 
     pub(super) fn upkeep_once(&self, collector: &mut Collector) {
         self.collect(collector);
+        self.pool.prefault_ahead();
         // Free frames kept at hand: an eighth of the memory, at most 16 MiB.
         let wanted = (self.pool.limit() / 8).min(2048);
         let mut rounds = 0;

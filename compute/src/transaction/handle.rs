@@ -31,6 +31,9 @@ const ROW_LOCKS: usize = 1 << 16;
 /// Row locks of one transaction where that does not help: others hold locks in the same trees.
 const MOST_ROW_LOCKS: usize = 1 << 23;
 
+/// Row locks taken before the transaction is told of them.
+const LOCKS_AT_A_TIME: usize = 64;
+
 /// See the module.
 pub(crate) struct EngineTransaction {
     engine: Arc<Engine>,
@@ -271,6 +274,44 @@ impl EngineTransaction {
 }
 
 impl EngineTransaction {
+    /// Locks many keys of a tree that others can see, whatever became of their rows.
+    fn lock_rows(&self, tree: TreeId, keys: &[&[u8]]) -> Result<()> {
+        let modes = LockModes::of_row(RowLockMode::Exclusive);
+        for keys in keys.chunks(LOCKS_AT_A_TIME) {
+            let mut new: SmallVec<[LockName; LOCKS_AT_A_TIME]> = SmallVec::new();
+            let outcome = keys.iter().try_for_each(|key| {
+                let name = LockName::row(tree, key);
+                let interrupt = &self.shared.interrupt;
+                if self.engine.locks.acquire(self.owner, name, modes, WaitPolicy::Block, interrupt)? == Acquired::New {
+                    new.push(name);
+                }
+                Ok::<(), SqlError>(())
+            });
+            let mut state = self.shared.state.lock();
+            if state.finished {
+                drop(state);
+                self.engine.locks.release(self.owner, new);
+                return Err(over());
+            }
+            state.row_locks.extend(new);
+            outcome?;
+            if state.row_locks.len() >= state.escalate_at {
+                self.escalate(&mut state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing stands at any of the keys, one by one.
+    fn none_latest(&self, tree: TreeId, keys: &[&[u8]]) -> Result<bool> {
+        for key in keys {
+            if self.get_latest(tree, key)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Exchanges row locks for locks of whole trees, where nobody else is in the way.
     #[cold]
     fn escalate(&self, state: &mut State) -> Result<()> {
@@ -525,6 +566,50 @@ impl Transaction for EngineTransaction {
 
     fn delete(&self, tree: TreeId, key: &[u8]) -> Result<()> {
         self.write(tree, key, Write::Delete)
+    }
+
+    fn claim_absent(&self, tree: TreeId, keys: &[&[u8]]) -> Result<bool> {
+        let Some(first) = keys.first() else { return Ok(true) };
+        if !self.is_own_tree(tree) {
+            self.lock_rows(tree, keys)?;
+        }
+        {
+            let state = self.shared.state.lock();
+            let ends_before = state.overlay.ends_before(tree, first);
+            if let Some(own) = state.trees.own(tree) {
+                if own.loaded.is_none() && ends_before {
+                    return Ok(true);
+                }
+                drop(state);
+                return self.none_latest(tree, keys);
+            }
+            if !ends_before {
+                for key in keys {
+                    let written = match state.overlay.of_statement(tree, key)? {
+                        Some(write) => Some(write),
+                        None => state.overlay.joined(tree, key)?,
+                    };
+                    // Deleted here, and to be inserted again: the tree below has it still.
+                    if written.is_some() {
+                        drop(state);
+                        return self.none_latest(tree, keys);
+                    }
+                }
+            }
+        }
+        read::none_stands(&self.engine.sequencer, tree, keys)
+    }
+
+    fn put_all(&self, tree: TreeId, rows: Vec<(&[u8], Bytes)>) -> Result<()> {
+        self.check_writable()?;
+        for (key, value) in &rows {
+            storage::btree::check_limits(key, Some(value)).map_err(crate::cache::tree_error)?;
+        }
+        let mut state = self.shared.state.lock();
+        if state.finished {
+            return Err(over());
+        }
+        state.overlay.write_all(tree, rows.into_iter().map(|(key, value)| (key, Write::Put(value))))
     }
 
     fn create_tree(&self) -> Result<TreeId> {

@@ -32,6 +32,11 @@ use crate::sequencer::{Attached, Commit, CommitTree, LargeBatch, PageRun, Rebuil
 const OUT_OF_LINE_LIMIT_BYTES: usize = 1 << 20;
 /// Bytes of writes that are still applied one by one inside the sequencer, whatever the memory.
 const INSIDE_LIMIT_BYTES: usize = 32 << 20;
+/// From so many bytes on, writes that lie close together had better be rebuilt, whatever the memory: it keeps the
+/// sequencer shortly, and costs less.
+const DENSE_BYTES: usize = 4 << 20;
+/// Bytes written to a leaf on average, from which on its whole new contents are hardly more to log.
+const DENSE_LEAF_BYTES: usize = PAGE_SIZE_BYTES / 2;
 /// A tree with no more writes than this, and bytes, is written to inside all the same.
 const DIRECT_WRITES: usize = 256;
 const DIRECT_BYTES: usize = 256 << 10;
@@ -50,7 +55,7 @@ const WRITE_OVERHEAD_BYTES: usize = 100;
 const LEAVES_PER_SNAPSHOT: usize = 64;
 
 /// Whether a commit had better go this way: it is partly on disk, touches more leaves than the memory should
-/// hold at once, or would keep the sequencer for long.
+/// hold at once, writes most of them anew, or would keep the sequencer for long.
 pub(super) fn is_large(engine: &Engine, commit: &Commit) -> Result<bool> {
     let pages = engine.cache.capacity_pages() as usize;
     let (mut writes, mut bytes, mut out_of_line) = (0, 0, 0);
@@ -67,7 +72,7 @@ pub(super) fn is_large(engine: &Engine, commit: &Commit) -> Result<bool> {
     if out_of_line > OUT_OF_LINE_LIMIT_BYTES || bytes > INSIDE_LIMIT_BYTES.min(pages * PAGE_SIZE_BYTES / 4) {
         return Ok(true);
     }
-    if writes <= pages / 8 {
+    if writes <= pages / 8 && bytes < DENSE_BYTES {
         return Ok(false);
     }
     let at = engine.positions.sealed();
@@ -77,13 +82,11 @@ pub(super) fn is_large(engine: &Engine, commit: &Commit) -> Result<bool> {
     let mut leaves = 0;
     for tree in &commit.trees {
         let Some(memory) = tree.writes.in_memory() else { return Ok(true) };
-        if leaves + memory.len() > most {
-            let keys = memory.keys().map(|key| &**key);
-            // A tree that is younger than the LSN has next to no leaves.
-            leaves += btree::count_leaves(&reader, tree.tree, keys, most + 1 - leaves.min(most)).unwrap_or(1);
-        }
+        let keys = memory.keys().map(|key| &**key);
+        // A tree that is younger than the LSN has next to no leaves.
+        leaves += btree::count_leaves(&reader, tree.tree, keys, most + 1 - leaves.min(most)).unwrap_or(1);
     }
-    Ok(leaves > most)
+    Ok(leaves > most || bytes >= DENSE_BYTES.max(leaves * DENSE_LEAF_BYTES))
 }
 
 /// Commits.

@@ -115,6 +115,40 @@ impl Overlay {
         Ok(())
     }
 
+    /// [`Overlay::write`] for many keys of one tree, which ascend strictly.
+    pub(crate) fn write_all<'k>(
+        &mut self,
+        tree: TreeId,
+        mut rows: impl Iterator<Item = (&'k [u8], Write)>,
+    ) -> Result<()> {
+        loop {
+            let writes = self.statement.entry(tree).or_default();
+            let mut left_over = None;
+            for (key, write) in rows.by_ref() {
+                let added = key.len() + write.bytes() + ENTRY_OVERHEAD_BYTES;
+                if !self.charge.covers(self.bytes + self.statement_bytes + added) {
+                    left_over = Some((key, write));
+                    break;
+                }
+                self.statement_bytes += added;
+                if let Some(before) = writes.insert(key.into(), write) {
+                    self.statement_bytes -= key.len() + before.bytes() + ENTRY_OVERHEAD_BYTES;
+                }
+            }
+            let Some((key, write)) = left_over else { return Ok(()) };
+            self.write(tree, key, write)?;
+        }
+    }
+
+    /// True when nothing was written to a tree from this key on, as far as that can be told at once.
+    pub(crate) fn ends_before(&self, tree: TreeId, key: &[u8]) -> bool {
+        let above = |writes: &TreeWrites| writes.last_key_value().is_none_or(|(last, _)| **last < *key);
+        self.statement_runs.is_empty()
+            && self.runs.is_empty()
+            && self.statement.get(&tree).is_none_or(above)
+            && self.joined.get(&tree).is_none_or(|writes| above(writes))
+    }
+
     #[cold]
     fn make_room(&mut self, added: usize) -> Result<()> {
         self.check()?;

@@ -60,8 +60,14 @@ fn is_root(cache: &Arc<PageCache>, tree: TreeId, at: Lsn) -> Result<bool> {
 /// Pages from the root to a leaf.
 type Path = SmallVec<[PageNo; 6]>;
 
-/// The leaf of a key and the way to it. `None`: the tree did not exist.
-fn descend<'r, R: PageReader>(reader: &'r R, tree: TreeId, key: &[u8]) -> Result<Option<(Path, R::Ref<'r>)>, R::Error> {
+/// The leaf of a key and the way to it. `None`: the tree did not exist. `passing` is told of each inner page and the
+/// slot that the way takes.
+fn descend<'r, R: PageReader>(
+    reader: &'r R,
+    tree: TreeId,
+    key: &[u8],
+    mut passing: impl FnMut(&Page, usize),
+) -> Result<Option<(Path, R::Ref<'r>)>, R::Error> {
     let mut path = Path::new();
     path.push(tree.0);
     let mut page = reader.page(tree.0)?;
@@ -74,7 +80,9 @@ fn descend<'r, R: PageReader>(reader: &'r R, tree: TreeId, key: &[u8]) -> Result
         if !sound(&page) {
             return Err(damaged("inner page without children").into());
         }
-        let (child, level) = (page.child(page.child_slot(key)), page.level());
+        let slot = page.child_slot(key);
+        passing(&page, slot);
+        let (child, level) = (page.child(slot), page.level());
         path.push(child);
         page = reader.page(child)?;
         if !page.is_slotted() || page.level() + 1 != level {
@@ -109,7 +117,7 @@ fn look<R: PageReader<Error = CacheError>>(
     key: &[u8],
     at: Lsn,
 ) -> Result<Seen, CacheError> {
-    let Some((path, leaf)) = descend(reader, tree, key)? else {
+    let Some((path, leaf)) = descend(reader, tree, key, |_, _| {})? else {
         return Ok(Seen { value: None, is_newest: cache.unchanged_since(tree.0, at) });
     };
     let is_newest = path.iter().all(|page| cache.unchanged_since(*page, at));
@@ -139,6 +147,61 @@ pub(crate) fn get_newest(sequencer: &Sequencer, tree: TreeId, key: &[u8]) -> Res
         Err(SequencerError::Broken(TreeError::Damaged { page, .. })) if page == tree.0 => Ok(None),
         outcome => outcome,
     })
+}
+
+/// Whether nothing stands at any of the keys, as of the newest commit. They ascend, and the caller holds their row
+/// locks. One descent for all keys of a leaf.
+pub(crate) fn none_stands(sequencer: &Sequencer, tree: TreeId, mut keys: &[&[u8]]) -> Result<bool> {
+    while let Some(first) = keys.first() {
+        let passed = match absent_in_leaf(&sequencer.cache, tree, keys, sequencer.positions.sealed()) {
+            Ok(Absent::Keys(keys)) => keys,
+            Ok(Absent::NotAll) => return Ok(false),
+            // Not in memory, or not as it was when it was sealed.
+            Ok(Absent::Unknown) | Err(CacheError::Missing { .. } | CacheError::Page(_) | CacheError::Tree(_)) => {
+                if get_newest(sequencer, tree, first)?.is_some() {
+                    return Ok(false);
+                }
+                1
+            }
+            Err(error) => return Err(error.into()),
+        };
+        keys = &keys[passed..];
+    }
+    Ok(true)
+}
+
+/// What one leaf tells of keys.
+enum Absent {
+    /// So many of the first ones belong to it, and are not there.
+    Keys(usize),
+    NotAll,
+    /// It may not be the newest.
+    Unknown,
+}
+
+fn absent_in_leaf(cache: &PageCache, tree: TreeId, keys: &[&[u8]], at: Lsn) -> Result<Absent, CacheError> {
+    let reader = GuardedReader::new(cache, at);
+    let mut upper: Option<Vec<u8>> = None;
+    let found = descend(&reader, tree, keys[0], |page, slot| {
+        if slot + 1 < page.slot_count() {
+            let upper = upper.get_or_insert_default();
+            upper.clear();
+            page.read_key(slot + 1, upper);
+        }
+    })?;
+    let Some((path, leaf)) = found else { return Ok(Absent::Unknown) };
+    if !path.iter().all(|page| cache.unchanged_since(*page, at)) {
+        return Ok(Absent::Unknown);
+    }
+    let belongs = |key: &[u8]| upper.as_ref().is_none_or(|upper| key < &upper[..]);
+    let mut passed = 0;
+    for key in keys.iter().take_while(|key| belongs(key)) {
+        if leaf.search(key).is_ok() {
+            return Ok(Absent::NotAll);
+        }
+        passed += 1;
+    }
+    Ok(Absent::Keys(passed))
 }
 
 /// What became of a row since a snapshot. The caller holds the row's lock.

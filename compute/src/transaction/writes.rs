@@ -1,6 +1,6 @@
 //! [`Writes`]: all writes to one tree at one time, in memory and in runs on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -201,48 +201,60 @@ impl WritesCursor {
     }
 }
 
+/// Writes that a cursor takes out of the map at a time: finding its place in the map costs more than a step there.
+const TAKEN_AT_A_TIME: usize = 64;
+
 /// A position among writes in memory.
 struct MemoryCursor {
     writes: Arc<TreeWrites>,
+    /// What is left beyond `taken`.
     lower: Bound<Box<[u8]>>,
     upper: Bound<Box<[u8]>>,
     forward: bool,
-    next: Option<(Box<[u8]>, Write)>,
+    /// The next ones.
+    taken: VecDeque<(Box<[u8]>, Write)>,
 }
 
 impl MemoryCursor {
     fn new(writes: Arc<TreeWrites>, lower: Bound<&[u8]>, upper: Bound<&[u8]>, forward: bool) -> Self {
-        let mut cursor = Self { writes, lower: lower.map(Box::from), upper: upper.map(Box::from), forward, next: None };
-        cursor.find();
+        let (lower, upper) = (lower.map(Box::from), upper.map(Box::from));
+        let mut cursor = Self { writes, lower, upper, forward, taken: VecDeque::new() };
+        // Many cursors are only asked for their first.
+        cursor.take(1);
         cursor
     }
 
     fn peek(&self) -> Option<&[u8]> {
-        self.next.as_ref().map(|(key, _)| &**key)
+        self.taken.front().map(|(key, _)| &**key)
     }
 
     fn pop(&mut self) -> Option<(Box<[u8]>, Write)> {
-        let taken = self.next.take()?;
-        let passed = Bound::Excluded(taken.0.clone());
-        if self.forward {
-            self.lower = passed;
-        } else {
-            self.upper = passed;
+        let taken = self.taken.pop_front()?;
+        if self.taken.is_empty() {
+            let passed = Bound::Excluded(taken.0.clone());
+            if self.forward {
+                self.lower = passed;
+            } else {
+                self.upper = passed;
+            }
+            self.take(TAKEN_AT_A_TIME);
         }
-        self.find();
         Some(taken)
     }
 
-    fn find(&mut self) {
+    fn take(&mut self, most: usize) {
         let (lower, upper) = (&self.lower, &self.upper);
         if is_empty(lower, upper) {
-            self.next = None;
             return;
         }
         let range = (lower.as_ref().map(|key| &**key), upper.as_ref().map(|key| &**key));
-        let mut found = self.writes.range::<[u8], _>(range);
-        let entry = if self.forward { found.next() } else { found.next_back() };
-        self.next = entry.map(|(key, write)| (key.clone(), write.clone()));
+        let found = self.writes.range::<[u8], _>(range);
+        let copied = |(key, write): (&Box<[u8]>, &Write)| (key.clone(), write.clone());
+        if self.forward {
+            self.taken.extend(found.take(most).map(copied));
+        } else {
+            self.taken.extend(found.rev().take(most).map(copied));
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use crate::catalog::Table;
 use crate::error::{Result, SqlError, SqlState};
 use crate::executor::{Code, Context, ExecContext, compile_scalars};
 use crate::plan::Expr;
-use crate::table::{ForeignKeyAccess, TableAccess, TableLoader, check_not_null, check_violation};
+use crate::table::{
+    ForeignKeyAccess, LoadFailure, RowBatch, TableAccess, TableLoader, check_not_null, check_violation,
+};
 use crate::types::{DataType, Datum, Row, text};
 
 /// Longest piece of data shown in an error's context, bytes.
@@ -77,6 +79,16 @@ enum Value {
     Computed(Code),
 }
 
+/// Where rows go.
+enum Target {
+    /// Into a table that nobody else sees and that is empty.
+    Loader(Box<TableLoader>),
+    /// Together with others.
+    Batch(RowBatch),
+    /// One by one: later rows may refer to earlier ones.
+    Table,
+}
+
 /// Everything behind the splitting into lines.
 struct Sink {
     access: Arc<TableAccess>,
@@ -86,7 +98,7 @@ struct Sink {
     values: Vec<Value>,
     checks: Vec<(String, Code)>,
     references: Vec<Arc<ForeignKeyAccess>>,
-    loader: Option<TableLoader>,
+    target: Target,
     header: bool,
     /// The end marker has been met; what follows is ignored.
     ended: bool,
@@ -114,9 +126,11 @@ impl CopyIn {
         let (work_mem, directory) = (context.work_mem_bytes, Arc::clone(&context.temporary_directory));
         // Rows loaded in bulk are not found by rows that refer to them.
         let own = target.references.iter().any(|reference| reference.parent().oid == target.table.oid);
-        let loader = match own {
-            true => None,
-            false => TableLoader::begin(&access, &*context.transaction, work_mem, &directory),
+        let loader = || TableLoader::begin(&access, &*context.transaction, work_mem, &directory);
+        let rows = match (!own).then(loader) {
+            None => Target::Table,
+            Some(None) => Target::Batch(RowBatch::new(&access)),
+            Some(Some(loader)) => Target::Loader(Box::new(loader)),
         };
         let (names, checks): (Vec<String>, Vec<Expr>) = target.checks.into_iter().unzip();
         let mut exprs = target.values;
@@ -142,7 +156,7 @@ impl CopyIn {
             values,
             checks,
             references: target.references,
-            loader,
+            target: rows,
             ended: false,
             line_number: 0,
             rows: 0,
@@ -182,15 +196,15 @@ impl CopyIn {
             Source::Binary(reader) => reader.finish().map_err(|error| self.sink.at_next_line(error))?,
             Source::Lines(_) => {}
         }
-        let table = &self.sink.access.table().name;
-        if let Some(loader) = self.sink.loader.take() {
-            let finished = loader.finish(self.sink.context.write_context());
-            finished.map_err(|failure| {
-                // A header is a line, and no row.
-                let line = failure.row.map(|row| row + u64::from(self.sink.options.header));
-                let line = line.map_or(String::new(), |line| format!(", line {line}"));
-                with_context(failure.error, format!("COPY {table}{line}"))
-            })?;
+        let context = self.sink.context.write_context();
+        match std::mem::replace(&mut self.sink.target, Target::Table) {
+            // A header is a line, and no row.
+            Target::Loader(loader) => {
+                let lines = u64::from(self.sink.options.header);
+                loader.finish(context).map_err(|failure| self.sink.at_end(failure, lines))?;
+            }
+            Target::Batch(mut batch) => batch.flush(context).map_err(|failure| self.sink.at_end(failure, 0))?,
+            Target::Table => {}
         }
         self.sink.context.finish_references()?;
         Ok(self.sink.rows)
@@ -301,9 +315,13 @@ impl Sink {
             }
         }
         let context = self.context.write_context();
-        match &mut self.loader {
-            Some(loader) => loader.push(context, &self.row)?,
-            None => _ = self.access.insert(context, &self.row)?,
+        match &mut self.target {
+            Target::Loader(loader) => loader.push(context, &self.row)?,
+            Target::Batch(batch) => {
+                let pushed = batch.push(context, &self.row, self.line_number);
+                pushed.map_err(|failure| self.in_row(failure, 0))?;
+            }
+            Target::Table => _ = self.access.insert(context, &self.row)?,
         }
         self.context.refer(&self.references, None, &self.row)?;
         self.rows += 1;
@@ -312,6 +330,19 @@ impl Sink {
 
     fn place(&self) -> String {
         format!("COPY {}, line {}", self.access.table().name, self.line_number)
+    }
+
+    /// An error of a row that had been taken before.
+    #[cold]
+    fn in_row(&self, failure: LoadFailure, lines_before: u64) -> SqlError {
+        let Some(row) = failure.row else { return failure.error };
+        with_context(failure.error, format!("COPY {}, line {}", self.access.table().name, row + lines_before))
+    }
+
+    /// An error when all lines have been taken.
+    #[cold]
+    fn at_end(&self, failure: LoadFailure, lines_before: u64) -> SqlError {
+        with_context(self.in_row(failure, lines_before), format!("COPY {}", self.access.table().name))
     }
 
     /// An error of the line under way.

@@ -16,6 +16,7 @@
 //! - Trees made by this transaction are nobody else's: no locks are taken in them.
 
 mod access;
+mod batch;
 mod check;
 mod codec;
 mod constraint;
@@ -29,6 +30,7 @@ mod tests;
 
 pub(crate) use access::UniqueKey;
 pub use access::{TableAccess, WriteContext};
+pub use batch::RowBatch;
 pub(crate) use check::check_table;
 pub use codec::RowCodec;
 pub(crate) use codec::{ColumnDecoder, decode_columns};

@@ -9,7 +9,7 @@ use super::{Factory, Node, Operator, eval_into, passes};
 use crate::error::{Result, SqlError, SqlState};
 use crate::executor::{Code, Context};
 use crate::store::{LockedRow, RowLockMode, WaitPolicy};
-use crate::table::{ForeignKeyAccess, TableAccess, TableLoader, UniqueKey};
+use crate::table::{ForeignKeyAccess, RowBatch, TableAccess, TableLoader, UniqueKey};
 use crate::types::Row;
 
 pub(crate) struct InsertCode {
@@ -73,8 +73,12 @@ impl Insert {
         } else {
             None
         };
+        let own = code.references.iter().any(|reference| reference.parent().oid == table.oid);
+        let mut batch = (code.many && code.conflict.is_none() && !own).then(|| RowBatch::new(&code.access));
+        let mut number = 0;
         while self.input.next(cx, &mut source)? {
             cx.poll()?;
+            number += 1;
             eval_into(&code.values, &source, cx, &mut row)?;
             check_row(table, &row, &code.checks, cx)?;
             if let Some(action) = &code.conflict
@@ -88,12 +92,18 @@ impl Insert {
                 }
                 continue;
             }
-            match &mut loader {
-                Some(loader) => loader.push(cx.write_context(), &row)?,
-                None => _ = code.access.insert(cx.write_context(), &row)?,
+            match (&mut loader, &mut batch) {
+                (Some(loader), _) => loader.push(cx.write_context(), &row)?,
+                (None, Some(batch)) => {
+                    batch.push(cx.write_context(), &row, number).map_err(|failure| failure.error)?;
+                }
+                (None, None) => _ = code.access.insert(cx.write_context(), &row)?,
             }
             cx.refer(&code.references, None, &row)?;
             self.changes.add(code.returning.as_deref(), &row, cx)?;
+        }
+        if let Some(mut batch) = batch {
+            batch.flush(cx.write_context()).map_err(|failure| failure.error)?;
         }
         loader.map_or(Ok(()), |loader| loader.finish(cx.write_context()).map_err(|failure| failure.error))
     }
