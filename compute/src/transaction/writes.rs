@@ -249,11 +249,11 @@ impl MemoryCursor {
         }
         let range = (lower.as_ref().map(|key| &**key), upper.as_ref().map(|key| &**key));
         let found = self.writes.range::<[u8], _>(range);
-        let copied = |(key, write): (&Box<[u8]>, &Write)| (key.clone(), write.clone());
+        let found = found.map(|(key, write)| (key.clone(), write.clone()));
         if self.forward {
-            self.taken.extend(found.take(most).map(copied));
+            self.taken.extend(found.take(most));
         } else {
-            self.taken.extend(found.rev().take(most).map(copied));
+            self.taken.extend(found.rev().take(most));
         }
     }
 }

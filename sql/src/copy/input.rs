@@ -84,7 +84,7 @@ enum Target {
     /// Into a table that nobody else sees and that is empty.
     Loader(Box<TableLoader>),
     /// Together with others.
-    Batch(RowBatch),
+    Batch(Box<RowBatch>),
     /// One by one: later rows may refer to earlier ones.
     Table,
 }
@@ -129,7 +129,7 @@ impl CopyIn {
         let loader = || TableLoader::begin(&access, &*context.transaction, work_mem, &directory);
         let rows = match (!own).then(loader) {
             None => Target::Table,
-            Some(None) => Target::Batch(RowBatch::new(&access)),
+            Some(None) => Target::Batch(Box::new(RowBatch::new(&access))),
             Some(Some(loader)) => Target::Loader(Box::new(loader)),
         };
         let (names, checks): (Vec<String>, Vec<Expr>) = target.checks.into_iter().unzip();

@@ -278,6 +278,41 @@ fn new_tables_are_loaded_in_bulk() {
 }
 
 #[test]
+fn rows_that_are_inserted_together_fail_as_if_one_by_one() {
+    // Two rows are there, and b is unique.
+    let cases = [
+        ("5 50\n4 40\n3 null\n", Ok("1 10; 2 20; 3 null; 4 40; 5 50")),
+        ("9 90\n4 20\n1 99\n8 80\n", Err(("Key (b)=(20) already exists.", "COPY t, line 2"))),
+        ("9 90\n2 20\n", Err(("Key (a)=(2) already exists.", "COPY t, line 2"))),
+        ("7 70\n6 60\n7 71\n5 60\n", Err(("Key (a)=(7) already exists.", "COPY t, line 3"))),
+        ("7 70\n6 60\n5 60\n7 71\n", Err(("Key (b)=(60) already exists.", "COPY t, line 3"))),
+        ("7 null\n6 null\n1 60\n", Err(("Key (a)=(1) already exists.", "COPY t, line 3"))),
+    ];
+    for (data, expected) in cases {
+        let bed = Bed::new();
+        let table = bed.table("t", 2, &[0], &[(&[1], true)]);
+        let mut copied = Ok(0);
+        for data in ["1 10\n2 20\n", data] {
+            let transaction = bed.begin(IsolationLevel::ReadCommitted);
+            let options = options_of("(delimiter ' ', null 'null')", true).expect("options");
+            copied = copy_in(&bed, &transaction, target(&table, &[0, 1]), options, &[data.as_bytes()]);
+            transaction.commit().expect("commit");
+        }
+        match (copied, expected) {
+            (Ok(rows), Ok(expected)) => {
+                assert_eq!((rows, show(&bed.rows(seq_scan(&table, None)))), (3, expected.to_owned()));
+            }
+            (Err(error), Err((detail, context))) => {
+                assert_eq!(error.fields().detail.as_deref(), Some(detail), "{data}");
+                assert_eq!(error.fields().context.as_deref(), Some(context), "{data}");
+                assert_eq!(show(&bed.rows(seq_scan(&table, None))), "1 10; 2 20", "{data}");
+            }
+            (copied, expected) => panic!("{data}: {copied:?} instead of {expected:?}"),
+        }
+    }
+}
+
+#[test]
 fn loads_in_any_order_need_no_more_than_work_mem() {
     /// `1 1; 2 2; …`, and the same as lines in some order.
     fn lines(keys: impl Iterator<Item = u64>) -> String {

@@ -139,6 +139,7 @@ impl RowBatch {
     fn first_duplicate(&self, context: WriteContext<'_>, bytes: &Bytes) -> LoadFailure {
         let mut row = Row::new();
         for (entry, number) in self.rows.entries.iter().zip(&self.numbers) {
+            row.clear();
             let decoded = self.access.codec().decode_all(&bytes[entry.value.clone()], &mut row);
             if let Err(error) = decoded.and_then(|()| self.access.insert(context, &row).map(drop)) {
                 return LoadFailure { error, row: Some(*number) };

@@ -2,6 +2,7 @@
 
 mod basics;
 mod check;
+mod claims;
 mod concurrent;
 mod interrupts;
 mod large;
