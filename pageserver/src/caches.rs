@@ -27,7 +27,7 @@ impl Caches {
                 .ok()
         });
         // Indexes are small beside the blocks they lead to; without them every read costs one more request.
-        let layers = LayerCache::new(config.block_cache_bytes, (config.block_cache_bytes / 8).max(1 << 20));
+        let layers = LayerCache::new(config.block_cache_bytes, (config.block_cache_bytes / 4).max(4 << 20));
         Caches {
             pages: PageCache::new(config.page_cache_bytes),
             layers,

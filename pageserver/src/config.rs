@@ -40,7 +40,7 @@ pub struct PageServerConfig {
     pub block_cache_bytes: u64,
     /// How long a request waits for the log to reach it.
     pub wait_timeout: Duration,
-    /// Pages of one batch read at a time.
+    /// Parts of one batch, of up to 64 pages, that are made at a time.
     pub read_concurrency: usize,
     /// How many requests are taken on, all shards of a process together.
     pub admission: AdmissionSettings,
@@ -70,7 +70,7 @@ impl PageServerConfig {
             page_cache_bytes: share(4),
             block_cache_bytes: share(4),
             wait_timeout: Duration::from_secs(30),
-            read_concurrency: 16,
+            read_concurrency: 4,
             admission: AdmissionSettings::default(),
             compaction: CompactionSettings::default(),
             retry_pause: Duration::from_millis(500),

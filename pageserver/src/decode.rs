@@ -1,19 +1,28 @@
 //! From log chunks to whole batches of records by page. Pure.
 
-use bytes::Bytes;
 use logstore::client::LogChunk;
 use storage::batch::{BatchDecoder, BatchError};
 use storage::{Lsn, PageNo};
 
 /// A transaction's records as a page server keeps them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageBatch {
     /// LSN of every page it touches.
     pub end_lsn: Lsn,
     /// Wall clock at its commit, in microseconds since 1970 UTC.
     pub commit_time_us: u64,
-    /// In log order. All share one allocation, so that none keeps the log's chunks alive.
-    pub records: Vec<(PageNo, Bytes)>,
+    /// The records' bytes.
+    bytes: Vec<u8>,
+    /// In log order, with where they end in `bytes`.
+    ends: Vec<(PageNo, usize)>,
+}
+
+impl PageBatch {
+    /// The records, in log order.
+    pub fn records(&self) -> impl Iterator<Item = (PageNo, &[u8])> {
+        let begins = [0].into_iter().chain(self.ends.iter().map(|(_, end)| *end));
+        self.ends.iter().zip(begins).map(|((page, end), begin)| (*page, &self.bytes[begin..*end]))
+    }
 }
 
 /// Decodes a branch's log from a batch boundary on.
@@ -33,23 +42,23 @@ impl LogDecoder {
         self.batches.feed(chunk.start_lsn, chunk.epoch, chunk.bytes)
     }
 
-    /// The next whole batch, of whose records only those of the pages to `keep` are given.
-    pub fn next_batch(&mut self, keep: impl Fn(PageNo) -> bool) -> Option<Result<PageBatch, BatchError>> {
-        let batch = self.batches.next_batch()?;
-        let (mut arena, mut spans) = (Vec::new(), Vec::new());
+    /// The next whole batch, of whose records only those of the pages to `keep` are taken, in place of what `taken` holds.
+    /// False when there is none.
+    pub fn next_batch(&mut self, keep: impl Fn(PageNo) -> bool, taken: &mut PageBatch) -> Result<bool, BatchError> {
+        let Some(batch) = self.batches.next_batch() else { return Ok(false) };
+        taken.bytes.clear();
+        taken.ends.clear();
         let mut records = batch.records();
         while let Some(next) = records.next_with_bytes() {
             let Ok((record, bytes)) = next else {
-                let reason = "a record does not decode";
-                return Some(Err(BatchError::Damaged { at: batch.start_lsn, reason }));
+                return Err(BatchError::Damaged { at: batch.start_lsn, reason: "a record does not decode" });
             };
             if keep(record.page) {
-                spans.push((record.page, arena.len()..arena.len() + bytes.len()));
-                arena.extend_from_slice(bytes);
+                taken.bytes.extend_from_slice(bytes);
+                taken.ends.push((record.page, taken.bytes.len()));
             }
         }
-        let arena = Bytes::from(arena);
-        let records = spans.into_iter().map(|(page, span)| (page, arena.slice(span))).collect();
-        Some(Ok(PageBatch { end_lsn: batch.end_lsn, commit_time_us: batch.commit_time_us, records }))
+        (taken.end_lsn, taken.commit_time_us) = (batch.end_lsn, batch.commit_time_us);
+        Ok(true)
     }
 }

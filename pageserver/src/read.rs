@@ -1,14 +1,22 @@
-//! Answering page@LSN.
+//! Answering page@LSN, one page or many at a time.
+//!
+//! Many pages are made together: each waits for the log once, and each block of a layer is looked at once however many of
+//! the pages lie in it. That is what makes scans cheap; a single page is a batch of one.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use storage::layer::{LayerDescriptor, LayerEntry, LayerError};
+use futures::StreamExt;
+use futures::future::try_join_all;
+use metrics::{Counter, Histogram};
+use storage::layer::{LayerDescriptor, LayerEntry, LayerError, LayerKind, Wanted};
 use storage::object::ObjectError;
 use storage::{BranchId, Lsn, PageNo};
 
-use crate::admission::Overloaded;
-use crate::client::{GetPage, PageError, PageImage};
+use crate::client::{GetPage, PageError, PageImage, Priority};
+use crate::compaction::LayerId;
 use crate::metrics as names;
 use crate::page_cache::CachedPage;
 use crate::replay::{initializes_page, replay};
@@ -17,154 +25,283 @@ use crate::view::View;
 
 /// Layers may be replaced and deleted under a read; it then begins anew with the layers of that moment.
 const READ_TRIALS: usize = 4;
+/// Pages made together: as many as a stripe has. Their blocks are in memory at the same time.
+const PAGES_TOGETHER: usize = 64;
+
+type Answer = Result<PageImage, PageError>;
+
+/// What reads report. Looked up once: a lookup costs as much as a page from the cache.
+pub(crate) struct ReadMeters {
+    seconds: Histogram,
+    layers: Histogram,
+    hits: Counter,
+    misses: Counter,
+}
+
+impl ReadMeters {
+    pub fn new() -> ReadMeters {
+        ReadMeters {
+            seconds: metrics::histogram!(names::GET_PAGE_SECONDS),
+            layers: metrics::histogram!(names::LAYERS_PER_READ),
+            hits: metrics::counter!(names::PAGE_CACHE_HITS),
+            misses: metrics::counter!(names::PAGE_CACHE_MISSES),
+        }
+    }
+}
+
+impl std::fmt::Debug for ReadMeters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadMeters")
+    }
+}
+
+/// A page on its way: what is at hand, and what its layers are asked for.
+struct Making {
+    /// Place of its answer.
+    number: usize,
+    page: PageNo,
+    at: Lsn,
+    /// What is made is right up to here, besides its own LSN.
+    known_until: Lsn,
+    base: Option<(BranchId, Bytes)>,
+    /// LSN of `base` if it came from the cache of pages and is used as it is when nothing follows.
+    cached: Option<(Bytes, Lsn)>,
+    /// From buffers; all above those of layers.
+    records: Vec<(Lsn, Bytes)>,
+    /// From layers.
+    older: Vec<(Lsn, Bytes)>,
+    /// Records of layers at or below this are in the base already.
+    from: Option<Lsn>,
+    layers: usize,
+}
 
 impl Shard {
-    /// A page as of an LSN, sealed.
-    pub async fn get_page(&self, request: GetPage) -> Result<PageImage, PageError> {
+    /// Pages as of LSNs, sealed, each with its own status, in order.
+    pub async fn get_pages(&self, requests: &[GetPage]) -> Vec<Answer> {
+        // By page, so that neighbours share blocks; and the urgent do not wait with others.
+        let mut order: Vec<usize> = (0..requests.len()).collect();
+        order.sort_by_key(|&number| (requests[number].priority, requests[number].page, requests[number].at));
+        let same = |a: &usize, b: &usize| requests[*a].priority == requests[*b].priority;
+        let parts = order.chunk_by(same).flat_map(|same| same.chunks(PAGES_TOGETHER));
+        let parts: Vec<_> = parts.map(|part| self.admitted_part(requests, part)).collect();
+        let mut answers: Vec<Option<Answer>> = vec![None; requests.len()];
+        let mut done = futures::stream::iter(parts).buffer_unordered(self.config.read_concurrency.max(1));
+        while let Some(part) = done.next().await {
+            part.into_iter().for_each(|(number, answer)| answers[number] = Some(answer));
+        }
+        answers.into_iter().map(|answer| answer.expect("every request is of one part")).collect()
+    }
+
+    async fn admitted_part(&self, requests: &[GetPage], part: &[usize]) -> Vec<(usize, Answer)> {
         #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
         let started = Instant::now();
-        let outcome = self.admitted_page(request).await;
-        metrics::histogram!(names::GET_PAGE_SECONDS).record(started.elapsed().as_secs_f64());
-        outcome
-    }
-
-    async fn admitted_page(&self, request: GetPage) -> Result<PageImage, PageError> {
-        let refused = |error: Overloaded| PageError::Overloaded { reason: error.to_string() };
-        let waiting = self.admission.enter(request.priority).map_err(refused)?;
-        self.wait_for_log(&request).await?;
-        let _working = waiting.begin().await;
-        self.make_answer(request).await
-    }
-
-    /// [`Shard::get_page`] for the server's own purposes: neither held up nor counted as requests are.
-    pub async fn own_page(&self, request: GetPage) -> Result<PageImage, PageError> {
-        self.wait_for_log(&request).await?;
-        self.make_answer(request).await
-    }
-
-    async fn wait_for_log(&self, request: &GetPage) -> Result<(), PageError> {
-        let GetPage { page, at, not_modified_since, .. } = *request;
-        if !self.holds(page) {
-            let (branch, shard) = (self.config.branch, self.config.layout.shard_of(page));
-            return Err(PageError::NotServed { branch, shard });
-        }
-        self.wait_for(page, at, not_modified_since.min(at)).await
-    }
-
-    async fn make_answer(&self, request: GetPage) -> Result<PageImage, PageError> {
-        let GetPage { page, at, .. } = request;
-        let mut trial = 1;
-        loop {
-            // Before the buffers are looked at: everything up to here is in them.
-            let ingested = self.ingested();
-            let view = self.view();
-            let horizon = view.layers().horizon();
-            if at < horizon {
-                return Err(PageError::BelowHorizon { page, at, horizon });
+        let priority = part.first().map_or(Priority::Foreground, |&number| requests[number].priority);
+        let answers = match self.admission.enter(priority) {
+            Ok(waiting) => {
+                self.wait_for_log(requests, part).await;
+                let _working = waiting.begin().await;
+                self.make_pages(requests, part).await
             }
-            match self.make_page(&view, page, at, at.min(ingested)).await {
-                Err(LayerError::Object(ObjectError::NotFound { .. })) if trial < READ_TRIALS => trial += 1,
-                Ok(outcome) => return outcome,
-                Err(LayerError::Object(error)) => return Err(PageError::Unavailable { reason: error.to_string() }),
-                Err(error) => return Err(PageError::Damaged { page, reason: error.to_string() }),
+            Err(refused) => {
+                let refused = PageError::Overloaded { reason: refused.to_string() };
+                part.iter().map(|&number| (number, Err(refused.clone()))).collect()
             }
-        }
+        };
+        self.meters.seconds.record_many(started.elapsed().as_secs_f64(), part.len());
+        answers
     }
 
-    async fn wait_for(&self, page: PageNo, at: Lsn, needed: Lsn) -> Result<(), PageError> {
-        if self.ingested() >= needed {
-            return Ok(());
-        }
+    /// A page for the server's own purposes: neither held up nor counted as requests are.
+    pub async fn own_page(&self, request: GetPage) -> Answer {
+        self.wait_for_log(&[request], &[0]).await;
+        self.make_pages(&[request], &[0]).await.pop().expect("one answer for one request").1
+    }
+
+    /// Until the log is here that the requests need, but not beyond patience.
+    async fn wait_for_log(&self, requests: &[GetPage], part: &[usize]) {
+        let held = part.iter().map(|&number| &requests[number]).filter(|request| self.holds(request.page));
+        let Some(needed) = held.map(needed_log).max().filter(|needed| self.ingested() < *needed) else { return };
         let mut ingested = self.watch_ingested();
         tokio::select! {
             _ = tokio::time::timeout(self.config.wait_timeout, ingested.wait_for(|reached| *reached >= needed)) => {}
             () = self.stopped() => {}
         }
-        let reached = self.ingested();
-        if reached >= needed {
-            return Ok(());
-        }
-        if self.is_stranded() {
-            let reason = format!("the log from {reached} on has been trimmed, and no layer holds it");
-            return Err(PageError::Damaged { page, reason });
-        }
-        Err(PageError::Behind { page, at, reached })
     }
 
-    /// The outer error concerns the layers of this view, the inner one is the answer. `known_until` is what the page
-    /// made is right for, besides its own LSN.
-    async fn make_page(
-        &self,
-        view: &View,
-        page: PageNo,
-        at: Lsn,
-        known_until: Lsn,
-    ) -> Result<Result<PageImage, PageError>, LayerError> {
+    async fn make_pages(&self, requests: &[GetPage], part: &[usize]) -> Vec<(usize, Answer)> {
+        let mut trial = 1;
+        loop {
+            // Before the buffers are looked at: everything up to here is in them.
+            let ingested = self.ingested();
+            let view = self.view();
+            match self.make_with(&view, ingested, requests, part).await {
+                Ok(answers) => return answers,
+                Err(LayerError::Object(ObjectError::NotFound { .. })) if trial < READ_TRIALS => trial += 1,
+                // Whose layer it is shows when each is made by itself.
+                Err(_) if part.len() > 1 => {
+                    let mut answers = Vec::with_capacity(part.len());
+                    for number in part {
+                        let alone = Box::pin(self.make_pages(requests, std::slice::from_ref(number)));
+                        answers.append(&mut alone.await);
+                    }
+                    return answers;
+                }
+                Err(error) => {
+                    let answer = |&number: &usize| (number, Err(layer_failure(requests[number].page, &error)));
+                    return part.iter().map(answer).collect();
+                }
+            }
+        }
+    }
+
+    /// The answer to a request that no layer is needed for, or what there is and what is missing.
+    fn begin_page(&self, view: &View, ingested: Lsn, number: usize, request: &GetPage) -> Result<Making, Answer> {
+        let GetPage { page, at, .. } = *request;
+        if !self.holds(page) {
+            let (branch, shard) = (self.config.branch, self.config.layout.shard_of(page));
+            return Err(Err(PageError::NotServed { branch, shard }));
+        }
+        if ingested < needed_log(request) {
+            if self.is_stranded() {
+                let reason = format!("the log from {ingested} on has been trimmed, and no layer holds it");
+                return Err(Err(PageError::Damaged { page, reason }));
+            }
+            return Err(Err(PageError::Behind { page, at, reached: ingested }));
+        }
+        let horizon = view.layers().horizon();
+        if at < horizon {
+            return Err(Err(PageError::BelowHorizon { page, at, horizon }));
+        }
         let cached = self.pages.get(self.config.branch, page, at);
         if let Some(cached) = cached.as_ref().filter(|cached| at <= cached.known_until) {
-            metrics::counter!(names::PAGE_CACHE_HITS).increment(1);
-            return Ok(Ok(PageImage { bytes: cached.bytes.clone(), page_lsn: cached.page_lsn }));
+            self.meters.hits.increment(1);
+            return Err(Ok(PageImage { bytes: cached.bytes.clone(), page_lsn: cached.page_lsn }));
         }
-        metrics::counter!(names::PAGE_CACHE_MISSES).increment(1);
+        self.meters.misses.increment(1);
         let known = cached.as_ref().map(|cached| cached.known_until);
         let mut records = view.buffered(page, known, at);
-        let own = self.config.branch;
-        let mut base: Option<(BranchId, Bytes)> = cached.as_ref().map(|cached| (own, cached.bytes.clone()));
-        let mut layers_read = 0;
-        let mut from_known = false;
-        if drop_before_initializing(&mut records) {
-            base = None;
-        } else {
-            let plan = view.layers().plan(page, at, known);
-            from_known = plan.from_known;
-            layers_read = plan.deltas.len() + usize::from(plan.image.is_some());
-            let deltas = plan
-                .deltas
-                .iter()
-                .map(|layer| self.reader.page(layer, page, None, at, |entry| initializes_page(&entry.bytes)));
-            let (image, deltas) =
-                futures::try_join!(self.image(plan.image.as_deref(), page), futures::future::try_join_all(deltas))?;
-            if !plan.from_known {
-                base = plan.image.as_ref().zip(image).map(|(layer, entry)| (layer.branch, entry.bytes));
-            }
-            let from = if plan.from_known { known } else { plan.image.as_ref().map(|layer| layer.end_lsn) };
-            let mut all: Vec<_> = deltas
-                .into_iter()
-                .flatten()
-                .filter(|entry| from.is_none_or(|from| entry.lsn > from))
-                .map(|entry| (entry.lsn, entry.bytes))
-                .collect();
-            // Merged layers may have records on both sides of another's.
-            all.sort_by_key(|(lsn, _)| *lsn);
-            all.append(&mut records);
-            records = all;
-            if drop_before_initializing(&mut records) {
-                base = None;
+        let from_buffers = drop_before_initializing(&mut records);
+        let cached = cached.filter(|_| !from_buffers);
+        Ok(Making {
+            number,
+            page,
+            at,
+            known_until: at.min(ingested),
+            base: cached.as_ref().map(|cached| (self.config.branch, cached.bytes.clone())),
+            cached: cached.map(|cached| (cached.bytes, cached.page_lsn)),
+            records,
+            older: Vec::new(),
+            // Nothing below is needed when the buffers hold a record that sets the page up.
+            from: if from_buffers { Some(Lsn::MAX) } else { known },
+            layers: 0,
+        })
+    }
+
+    /// An error concerns the layers of this view; answers stand beside it.
+    async fn make_with(
+        &self,
+        view: &View,
+        ingested: Lsn,
+        requests: &[GetPage],
+        part: &[usize],
+    ) -> Result<Vec<(usize, Answer)>, LayerError> {
+        let mut answers = Vec::with_capacity(part.len());
+        let mut making = Vec::new();
+        for &number in part {
+            match self.begin_page(view, ingested, number, &requests[number]) {
+                Ok(page) => making.push(page),
+                Err(answer) => answers.push((number, answer)),
             }
         }
-        metrics::histogram!(names::LAYERS_PER_READ).record(layers_read as f64);
+        self.read_layers(view, &mut making).await?;
+        for page in making {
+            self.meters.layers.record(page.layers as f64);
+            answers.push((page.number, self.finish_page(page)));
+        }
+        Ok(answers)
+    }
+
+    /// Asks each layer once for all pages that need it.
+    async fn read_layers(&self, view: &View, making: &mut [Making]) -> Result<(), LayerError> {
+        let mut asked: BTreeMap<LayerId, (Arc<LayerDescriptor>, Vec<usize>)> = BTreeMap::new();
+        for (index, page) in making.iter_mut().enumerate().filter(|(_, page)| page.from != Some(Lsn::MAX)) {
+            let plan = view.layers().plan(page.page, page.at, page.from);
+            page.layers = plan.deltas.len() + usize::from(plan.image.is_some());
+            if !plan.from_known {
+                (page.base, page.cached) = (None, None);
+                page.from = plan.image.as_ref().map(|image| image.end_lsn);
+            }
+            for layer in plan.image.into_iter().chain(plan.deltas) {
+                asked.entry(layer.id()).or_insert_with(|| (layer, Vec::new())).1.push(index);
+            }
+        }
+        let reads = asked.values().map(|(layer, pages)| {
+            let up_to = |page: &Making| if layer.kind == LayerKind::Image { Lsn::MAX } else { page.at };
+            let wanted: Vec<Wanted> = pages.iter().map(|&page| (making[page].page, up_to(&making[page]))).collect();
+            async move { self.reader.pages(layer, &wanted, |entry| initializes_page(&entry.bytes)).await }
+        });
+        let found = try_join_all(reads).await?;
+        for ((layer, pages), found) in asked.values().zip(found) {
+            for (&page, entries) in pages.iter().zip(found) {
+                making[page].take(layer, entries);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_page(&self, making: Making) -> Answer {
+        let Making { page, at, known_until, mut base, cached, mut records, mut older, .. } = making;
+        // Layers come in no order, and merged ones may have records on both sides of another's.
+        older.sort_by_key(|(lsn, _)| *lsn);
+        older.append(&mut records);
+        records = older;
+        if drop_before_initializing(&mut records) {
+            base = None;
+        }
+        let own = self.config.branch;
         // Bytes that nothing was applied to are checked by whoever receives them, and were when they were made.
-        let made = match &cached {
-            Some(cached) if records.is_empty() && from_known => Ok(Some((cached.bytes.clone(), cached.page_lsn))),
+        let made = match cached {
+            Some(cached) if records.is_empty() => Ok(Some(cached)),
             _ => {
                 let records = records.iter().map(|(lsn, bytes)| (*lsn, &bytes[..]));
                 replay(own, page, base.as_ref().map(|(sealed_by, bytes)| (*sealed_by, &bytes[..])), records)
             }
         };
-        Ok(match made {
+        match made {
             Ok(Some((bytes, page_lsn))) => {
                 let known_until = known_until.max(page_lsn);
-                self.pages.keep(self.config.branch, page, CachedPage { bytes: bytes.clone(), page_lsn, known_until });
+                self.pages.keep(own, page, CachedPage { bytes: bytes.clone(), page_lsn, known_until });
                 Ok(PageImage { bytes, page_lsn })
             }
             Ok(None) => Err(PageError::NotFound { page, at }),
             Err(error) => Err(PageError::Damaged { page, reason: error.reason }),
-        })
+        }
     }
+}
 
-    async fn image(&self, layer: Option<&LayerDescriptor>, page: PageNo) -> Result<Option<LayerEntry>, LayerError> {
-        let Some(layer) = layer else { return Ok(None) };
-        Ok(self.reader.page(layer, page, None, Lsn::MAX, |_| true).await?.pop())
+impl Making {
+    /// Takes what a layer has of it.
+    fn take(&mut self, layer: &LayerDescriptor, entries: Vec<LayerEntry>) {
+        match layer.kind {
+            LayerKind::Image => self.base = entries.into_iter().next_back().map(|entry| (layer.branch, entry.bytes)),
+            LayerKind::Delta => {
+                let from = self.from;
+                let newer = entries.into_iter().filter(|entry| from.is_none_or(|from| entry.lsn > from));
+                self.older.extend(newer.map(|entry| (entry.lsn, entry.bytes)));
+            }
+        }
+    }
+}
+
+/// How far the log must have been read for a request.
+fn needed_log(request: &GetPage) -> Lsn {
+    request.not_modified_since.min(request.at)
+}
+
+fn layer_failure(page: PageNo, error: &LayerError) -> PageError {
+    match error {
+        LayerError::Object(error) => PageError::Unavailable { reason: error.to_string() },
+        error => PageError::Damaged { page, reason: error.to_string() },
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use logstore::client::LogClient;
 use parking_lot::Mutex;
 use storage::manifest::Manifest;
@@ -177,20 +176,7 @@ impl PageClient for LocalPageClient {
         if let Err(error) = self.check_branch(branch) {
             return vec![Err(error); requests.len()];
         }
-        if let [request] = requests {
-            return vec![self.shard.get_page(*request).await];
-        }
-        // Sorted by page, so that neighbours find each other's blocks in the cache.
-        let mut order: Vec<_> = (0..requests.len()).collect();
-        order.sort_by_key(|&number| requests[number].page);
-        let mut answers: Vec<Option<Result<PageImage, PageError>>> = vec![None; requests.len()];
-        let reads =
-            order.into_iter().map(|number| async move { (number, self.shard.get_page(requests[number]).await) });
-        let mut reads = futures::stream::iter(reads).buffer_unordered(self.shard.config.read_concurrency.max(1));
-        while let Some((number, answer)) = reads.next().await {
-            answers[number] = Some(answer);
-        }
-        answers.into_iter().map(|answer| answer.expect("every request was read")).collect()
+        self.shard.get_pages(requests).await
     }
 
     async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use storage::layer::{LayerDescriptor, LayerName, LayerReader, shard_prefix};
-use storage::manifest::{Manifest, TimeMark};
+use storage::manifest::Manifest;
 use storage::object::ObjectStore;
 use storage::{Lsn, PageNo};
 use tokio::sync::{Notify, watch};
@@ -20,6 +20,7 @@ use crate::config::PageServerConfig;
 use crate::decode::PageBatch;
 use crate::owner::{ManifestOwner, OwnerError};
 use crate::page_cache::PageCache;
+use crate::read::ReadMeters;
 use crate::view::View;
 
 /// Shared by readers, the ingester, the flusher and the compactors.
@@ -30,6 +31,7 @@ pub(crate) struct Shard {
     pub reader: LayerReader,
     pub pages: PageCache,
     pub admission: Admission,
+    pub meters: ReadMeters,
     prefix: String,
     labels: Vec<metrics::Label>,
     /// The log knows this shard and its siblings as consumers, and the ancestors' logs have been let go.
@@ -75,6 +77,7 @@ impl Shard {
         Ok(Shard {
             pages: caches.pages.clone(),
             admission: caches.admission.clone(),
+            meters: ReadMeters::new(),
             prefix: shard_prefix(config.branch, config.shard),
             config,
             store,
@@ -100,15 +103,22 @@ impl Shard {
         self.view.read().clone()
     }
 
-    /// Takes a batch into the open buffer and tells readers. Returns the buffer's size.
-    pub fn insert(&self, batch: PageBatch) -> usize {
+    /// Takes a batch into the open buffer. Returns the buffer's size. Readers are to be told with [`Shard::announce_log`].
+    pub fn insert(&self, batch: &PageBatch) -> usize {
         // Held meanwhile: a buffer frozen between its being looked up and being filled could be written as a layer
         // without the batch.
         let view = self.view.read();
-        let mark = TimeMark { lsn: batch.end_lsn, commit_time_us: batch.commit_time_us };
-        view.open().insert(mark, batch.records);
-        self.ingested.send_replace(batch.end_lsn);
-        view.open().bytes()
+        view.open().insert(batch)
+    }
+
+    /// Tells readers what has been taken into the open buffer.
+    pub fn announce_log(&self) {
+        let reached = self.view.read().open().end_lsn();
+        self.ingested.send_if_modified(|ingested| {
+            let more = reached > *ingested;
+            *ingested = reached.max(*ingested);
+            more
+        });
     }
 
     /// Nothing more comes at or below `lsn`.

@@ -256,53 +256,67 @@ fn layer(kind: LayerKind) -> (LayerDescriptor, Vec<LayerEntry>) {
     (layer, entries)
 }
 
-#[tokio::test]
-async fn layers() {
-    for (file, kind) in [("layer_delta", LayerKind::Delta), ("layer_image", LayerKind::Image)] {
-        let (expected, entries) = layer(kind);
-        let prefix = shard_prefix(BRANCH, ShardId(0));
-        let identity = LayerIdentity { branch: BRANCH, kind, start_lsn: expected.start_lsn, end_lsn: expected.end_lsn };
-        let settings =
-            RunSettings { shard_prefix: prefix.clone(), identity, level: 1, pages: PAGES, layer_target_bytes: 1 << 20 };
+/// A layer file as it is written today.
+async fn written_layer(expected: &LayerDescriptor, entries: &[LayerEntry]) -> Bytes {
+    let prefix = shard_prefix(BRANCH, ShardId(0));
+    let LayerDescriptor { kind, start_lsn, end_lsn, .. } = *expected;
+    let identity = LayerIdentity { branch: BRANCH, kind, start_lsn, end_lsn };
+    let settings =
+        RunSettings { shard_prefix: prefix.clone(), identity, level: 1, pages: PAGES, layer_target_bytes: 1 << 20 };
+    let store = ObjectStore::memory(RetryPolicy::none());
+    let mut writer = RunWriter::new(&store, settings, || expected.name);
+    for entry in entries {
+        writer.push(entry.page, entry.lsn, &entry.bytes).await.expect("memory takes it");
+    }
+    let written = writer.finish().await.expect("memory takes it").remove(0);
+    let bytes = store.get(&layer_key(&prefix, expected.name)).await.expect("it was written");
+    assert_eq!(written, LayerDescriptor { size_bytes: bytes.len() as u64, ..expected.clone() });
+    bytes
+}
+
+async fn check_layer(file: &str, bytes: &[u8], expected: LayerDescriptor, entries: &[LayerEntry]) {
+    let key = layer_key(&shard_prefix(BRANCH, ShardId(0)), expected.name);
+    let described = LayerDescriptor { size_bytes: bytes.len() as u64, ..expected };
+    let read = async |bytes: &[u8]| -> Result<Vec<LayerEntry>, LayerError> {
         let store = ObjectStore::memory(RetryPolicy::none());
-        let mut writer = RunWriter::new(&store, settings, || expected.name);
-        for entry in &entries {
-            writer.push(entry.page, entry.lsn, &entry.bytes).await.expect("memory takes it");
+        store.put(&key, Bytes::copy_from_slice(bytes)).await?;
+        let reader = LayerReader::new(store, LayerCache::new(1 << 16, 1 << 16), ShardId(0));
+        let mut scan = reader.scan(&described, PAGES).await?;
+        let mut found = Vec::new();
+        while let Some(entry) = scan.next().await? {
+            found.push(entry);
         }
-        let written = writer.finish().await.expect("memory takes it").remove(0);
-        let key = layer_key(&prefix, expected.name);
-        let bytes = golden(file, &store.get(&key).await.expect("it was written"));
-        let described = LayerDescriptor { size_bytes: bytes.len() as u64, ..expected };
-        assert_eq!(written, described, "{file}");
-        let read = async |bytes: &[u8]| -> Result<Vec<LayerEntry>, LayerError> {
-            let store = ObjectStore::memory(RetryPolicy::none());
-            store.put(&key, Bytes::copy_from_slice(bytes)).await?;
-            let reader = LayerReader::new(store, LayerCache::new(1 << 16, 1 << 16), ShardId(0));
-            let mut scan = reader.scan(&described, PAGES).await?;
-            let mut found = Vec::new();
-            while let Some(entry) = scan.next().await? {
-                found.push(entry);
-            }
-            Ok(found)
-        };
-        assert_eq!(read(&bytes).await.expect(file), entries, "{file}");
-        for length in 0..bytes.len() {
-            assert!(read(&bytes[..length]).await.is_err(), "{file}: cut to {length} bytes");
-        }
-        // The head is for people who look at the file: readers go by footer and index.
-        for bit in 8 * 8..8 * bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(read(&damaged).await.is_err(), "{file}: bit {} of byte {} flipped", bit % 8, bit / 8);
-        }
-        let mut newer = bytes.clone();
-        let footer = newer.len() - 76;
-        newer[footer + 4] = 2;
-        let crc = crc32fast::hash(&newer[footer..newer.len() - 4]);
-        let end = newer.len();
-        newer[end - 4..].copy_from_slice(&crc.to_le_bytes());
-        let refused = read(&newer).await;
-        assert!(matches!(refused, Err(LayerError::Version { version: 2, .. })), "{file}: {refused:?}");
+        Ok(found)
+    };
+    assert_eq!(read(bytes).await.expect(file), entries, "{file}");
+    for length in 0..bytes.len() {
+        assert!(read(&bytes[..length]).await.is_err(), "{file}: cut to {length} bytes");
+    }
+    // The head is for people who look at the file: readers go by footer and index.
+    for bit in 8 * 8..8 * bytes.len() {
+        let mut damaged = bytes.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(read(&damaged).await.is_err(), "{file}: bit {} of byte {} flipped", bit % 8, bit / 8);
+    }
+    let mut newer = bytes.to_vec();
+    let footer = newer.len() - 76;
+    newer[footer + 4] = 3;
+    let crc = crc32fast::hash(&newer[footer..newer.len() - 4]);
+    let end = newer.len();
+    newer[end - 4..].copy_from_slice(&crc.to_le_bytes());
+    let refused = read(&newer).await;
+    assert!(matches!(refused, Err(LayerError::Version { version: 3, .. })), "{file}: {refused:?}");
+}
+
+/// Version 1 had entries with heads of fixed length. It is read, and never written again.
+#[tokio::test]
+async fn layers_of_both_versions() {
+    for (name, kind) in [("layer_delta", LayerKind::Delta), ("layer_image", LayerKind::Image)] {
+        let (expected, entries) = layer(kind);
+        let current = format!("{name}_2");
+        let bytes = golden(&current, &written_layer(&expected, &entries).await);
+        check_layer(&current, &bytes, expected.clone(), &entries).await;
+        check_layer(name, &stored(name), expected, &entries).await;
     }
 }
 

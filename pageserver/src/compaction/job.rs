@@ -1,12 +1,11 @@
 //! Doing a rewrite: layers in, layers out, streamed with bounded memory.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use storage::layer::format::LayerIdentity;
 use storage::layer::{
-    LayerDescriptor, LayerEntry, LayerError, LayerKind, LayerName, LayerReader, LayerScan, RunSettings, RunWriter,
+    LayerDescriptor, LayerError, LayerKind, LayerName, LayerReader, LayerScan, RunSettings, RunWriter,
 };
 use storage::object::ObjectStore;
 use storage::{BranchId, Lsn, PageNo};
@@ -81,22 +80,36 @@ struct RunScan<'a> {
 }
 
 impl<'a> RunScan<'a> {
-    fn new(
+    /// At its first entry.
+    async fn new(
         reader: &'a LayerReader,
         layers: impl Iterator<Item = (&'a LayerDescriptor, RangeInclusive<PageNo>)>,
-    ) -> RunScan<'a> {
+    ) -> Result<RunScan<'a>, LayerError> {
         let layers: Vec<_> = layers.collect();
-        RunScan { reader, layers: layers.into_iter(), scan: None, branch: BranchId::default() }
+        let mut run = RunScan { reader, layers: layers.into_iter(), scan: None, branch: BranchId::default() };
+        run.advance().await?;
+        Ok(run)
     }
 
-    async fn next(&mut self) -> Result<Option<LayerEntry>, LayerError> {
+    /// The entry at hand; none at the end.
+    fn head(&self) -> Option<(PageNo, Lsn, &[u8])> {
+        self.scan.as_ref()?.head()
+    }
+
+    /// Goes on, if that takes no waiting; false otherwise.
+    fn step(&mut self) -> Result<bool, LayerError> {
+        self.scan.as_mut().map_or(Ok(false), LayerScan::step)
+    }
+
+    async fn advance(&mut self) -> Result<(), LayerError> {
         loop {
-            if let Some(scan) = &mut self.scan
-                && let Some(entry) = scan.next().await?
-            {
-                return Ok(Some(entry));
+            if let Some(scan) = &mut self.scan {
+                scan.advance().await?;
+                if scan.head().is_some() {
+                    return Ok(());
+                }
             }
-            let Some((layer, pages)) = self.layers.next() else { return Ok(None) };
+            let Some((layer, pages)) = self.layers.next() else { return Ok(()) };
             self.scan = Some(self.reader.scan(layer, pages).await?);
             self.branch = layer.branch;
         }
@@ -106,52 +119,70 @@ impl<'a> RunScan<'a> {
 /// Several runs in one order: by page, then LSN, then as within the run. (A run may have records on both sides of another's:
 /// what lay between was not needed when it was merged.) Without what lies below the floors.
 struct MergedScan<'a> {
+    /// Few: the least is found by looking at each.
     runs: Vec<RunScan<'a>>,
-    heads: Vec<Option<LayerEntry>>,
-    order: BinaryHeap<Reverse<(PageNo, Lsn, usize)>>,
     floors: &'a [Floor],
+    /// The run whose entry is at hand.
+    least: Option<usize>,
 }
 
 impl<'a> MergedScan<'a> {
+    /// At its first entry.
     async fn new(reader: &'a LayerReader, job: &'a Job) -> Result<MergedScan<'a>, LayerError> {
-        let scan = |layers: &'a Vec<LayerDescriptor>| {
-            RunScan::new(reader, layers.iter().map(|layer| (layer, job.pages.clone())))
-        };
-        let runs: Vec<_> = job.runs.iter().map(scan).collect();
-        let heads = vec![None; runs.len()];
-        let mut merged = MergedScan { heads, runs, order: BinaryHeap::new(), floors: &job.floors };
-        for number in 0..merged.runs.len() {
-            merged.advance(number).await?;
+        let mut runs = Vec::with_capacity(job.runs.len());
+        for layers in &job.runs {
+            runs.push(RunScan::new(reader, layers.iter().map(|layer| (layer, job.pages.clone()))).await?);
         }
+        let mut merged = MergedScan { runs, floors: &job.floors, least: None };
+        merged.settle().await?;
         Ok(merged)
     }
 
-    /// Whether a record is still needed. Records come sorted by page, run by run.
-    fn is_needed(&self, entry: &LayerEntry) -> bool {
-        let floor = self.floors.partition_point(|floor| floor.last_page < entry.page);
-        self.floors.get(floor).is_none_or(|floor| entry.page < floor.first_page || entry.lsn > floor.lsn)
+    /// Whether a record is still needed.
+    fn is_needed(&self, page: PageNo, lsn: Lsn) -> bool {
+        let floor = self.floors.partition_point(|floor| floor.last_page < page);
+        self.floors.get(floor).is_none_or(|floor| page < floor.first_page || lsn > floor.lsn)
     }
 
-    async fn advance(&mut self, number: usize) -> Result<Option<LayerEntry>, LayerError> {
-        let next = loop {
-            match self.runs[number].next().await? {
-                Some(entry) if !self.is_needed(&entry) => {}
-                next => break next,
+    fn find_least(&self) -> Option<usize> {
+        let heads = self.runs.iter().enumerate().filter_map(|(number, run)| {
+            let (page, lsn, _) = run.head()?;
+            Some((page, lsn, number))
+        });
+        heads.min().map(|(.., number)| number)
+    }
+
+    /// Goes on to the next needed entry, if the least is not.
+    async fn settle(&mut self) -> Result<(), LayerError> {
+        loop {
+            self.least = self.find_least();
+            match self.head() {
+                Some((page, lsn, _)) if !self.is_needed(page, lsn) => self.step().await?,
+                _ => return Ok(()),
             }
-        };
-        if let Some(entry) = &next {
-            self.order.push(Reverse((entry.page, entry.lsn, number)));
         }
-        Ok(std::mem::replace(&mut self.heads[number], next))
     }
 
-    fn peek_page(&self) -> Option<PageNo> {
-        self.order.peek().map(|Reverse((page, ..))| *page)
+    async fn step(&mut self) -> Result<(), LayerError> {
+        let Some(least) = self.least else { return Ok(()) };
+        if !self.runs[least].step()? {
+            self.runs[least].advance().await?;
+        }
+        Ok(())
     }
 
-    async fn next(&mut self) -> Result<Option<LayerEntry>, LayerError> {
-        let Some(Reverse((.., number))) = self.order.pop() else { return Ok(None) };
-        self.advance(number).await
+    /// The entry at hand; none at the end.
+    fn head(&self) -> Option<(PageNo, Lsn, &[u8])> {
+        self.runs[self.least?].head()
+    }
+
+    fn head_page(&self) -> Option<PageNo> {
+        self.head().map(|(page, ..)| page)
+    }
+
+    async fn advance(&mut self) -> Result<(), LayerError> {
+        self.step().await?;
+        self.settle().await
     }
 }
 
@@ -167,9 +198,13 @@ async fn merge_runs(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDesc
     let lsns = (job.start_lsn, job.end_lsn);
     let mut writer = context.writer(LayerKind::Delta, job.level, lsns, job.pages.clone(), context.layer_target_bytes);
     let mut merged = MergedScan::new(context.reader, job).await?;
-    while let Some(entry) = merged.next().await? {
-        context.check_stopped()?;
-        writer.push(entry.page, entry.lsn, &entry.bytes).await?;
+    let mut last = None;
+    while let Some((page, lsn, bytes)) = merged.head() {
+        if last.replace(page) != Some(page) {
+            context.check_stopped()?;
+        }
+        writer.push(page, lsn, bytes).await?;
+        merged.advance().await?;
     }
     Ok(writer.finish().await?)
 }
@@ -179,35 +214,34 @@ async fn make_images(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDes
     let mut writer = context.writer(LayerKind::Image, job.level, lsns, job.pages.clone(), context.layer_target_bytes);
     let mut merged = MergedScan::new(context.reader, job).await?;
     let tiles = job.base.iter().filter_map(|tile| Some((tile.image.as_ref()?, tile.first_page..=tile.last_page)));
-    let mut pages = RunScan::new(context.reader, tiles);
-    let mut old = pages.next().await?.map(|page| (pages.branch, page));
+    let mut old = RunScan::new(context.reader, tiles).await?;
     loop {
         context.check_stopped()?;
-        let page = match (old.as_ref().map(|(_, old)| old.page), merged.peek_page()) {
+        let old_page = old.head().map(|(page, ..)| page);
+        let page = match (old_page, merged.head_page()) {
             (None, None) => break,
             (Some(page), None) | (None, Some(page)) => page,
             (Some(old), Some(new)) => old.min(new),
         };
-        let base = old.take_if(|(_, old)| old.page == page);
-        if base.is_some() {
-            old = pages.next().await?.map(|page| (pages.branch, page));
-        }
+        let base = old.head().filter(|(old, ..)| *old == page);
         match base {
             // As it is, unless an ancestor sealed it.
-            Some((sealed_by, base)) if merged.peek_page() != Some(page) && sealed_by == context.branch => {
-                writer.push(page, base.lsn, &base.bytes).await?;
+            Some((_, lsn, bytes)) if merged.head_page() != Some(page) && old.branch == context.branch => {
+                writer.push(page, lsn, bytes).await?;
             }
             base => {
                 // One record at a time: a hot page may have more of them than fit memory.
-                let base = base.as_ref().map(|(sealed_by, base)| (*sealed_by, &base.bytes[..]));
-                let mut replay = Replay::new(context.branch, page, base)?;
-                while merged.peek_page() == Some(page) {
-                    let record = merged.next().await?.expect("just seen");
-                    replay.apply(record.lsn, &record.bytes)?;
+                let mut replay = Replay::new(context.branch, page, base.map(|(.., bytes)| (old.branch, bytes)))?;
+                while let Some((_, lsn, record)) = merged.head().filter(|(next, ..)| *next == page) {
+                    replay.apply(lsn, record)?;
+                    merged.advance().await?;
                 }
                 let (bytes, lsn) = replay.finish();
                 writer.push(page, lsn, &bytes).await?;
             }
+        }
+        if old_page == Some(page) {
+            old.advance().await?;
         }
     }
     Ok(writer.finish().await?)

@@ -15,7 +15,8 @@ pub async fn tile_loads(reader: &LayerReader, manifest: &Manifest) -> Result<Vec
     for run in live_runs(manifest, &tiling) {
         let mut touched = vec![false; loads.len()];
         for layer in &run {
-            let blocks = reader.blocks(layer).await?;
+            let index = reader.index(layer).await?;
+            let blocks = &index.blocks;
             let first = tiling.tiles().partition_point(|tile| tile.last_page < layer.first_page);
             let end = tiling.tiles().partition_point(|tile| tile.first_page <= layer.last_page);
             for (load, touched) in loads[first..end].iter_mut().zip(&mut touched[first..end]) {

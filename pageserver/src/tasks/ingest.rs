@@ -7,7 +7,7 @@ use logstore::client::{LogClient, LogError};
 use tokio::time::Instant;
 
 use super::{AGE_CHECK, after_failure};
-use crate::decode::LogDecoder;
+use crate::decode::{LogDecoder, PageBatch};
 use crate::metrics as names;
 use crate::shard::Shard;
 
@@ -27,9 +27,12 @@ pub(crate) async fn ingest(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
 
 /// Reads one stream to its end: for ever, or up to where a descendant leaves it.
 async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String> {
+    // What an earlier stream left in the buffer before it broke counts.
+    shard.announce_log();
     let from_lsn = shard.ingested();
     let (stream, until) = shard.config.lineage.stream_at(from_lsn);
     let mut decoder = LogDecoder::new(from_lsn);
+    let mut batch = PageBatch::default();
     let mut chunks = match log.subscribe(stream, from_lsn).await {
         Err(error @ LogError::Trimmed { .. }) => {
             shard.set_stranded();
@@ -46,18 +49,19 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
                 let chunk = chunk.map_err(|error| error.to_string())?;
                 let chunk_end = chunk.start_lsn.advance(chunk.bytes.len() as u64);
                 decoder.feed(chunk).map_err(|error| error.to_string())?;
-                while let Some(batch) = decoder.next_batch(|page| shard.holds(page)) {
-                    let batch = batch.map_err(|error| error.to_string())?;
+                while decoder.next_batch(|page| shard.holds(page), &mut batch).map_err(|error| error.to_string())? {
                     if until.is_some_and(|until| batch.end_lsn > until) {
                         break;
                     }
-                    let held_bytes = shard.insert(batch);
+                    let held_bytes = shard.insert(&batch);
                     if held_bytes >= shard.config.buffer_bytes {
+                        shard.announce_log();
                         shard.freeze();
                         opened = Instant::now();
                         wait_for_room(shard).await;
                     }
                 }
+                shard.announce_log();
                 if let Some(until) = until.filter(|until| chunk_end >= *until) {
                     shard.advance(until);
                     return Ok(());

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use moka::sync::Cache;
 
 use super::LayerName;
-use super::format::BlockHandle;
+use super::format::{BlockHandle, LayerIndex};
 use crate::{BranchId, ShardId};
 
 type LayerId = (BranchId, ShardId, LayerName);
@@ -15,7 +15,7 @@ type LayerId = (BranchId, ShardId, LayerName);
 #[derive(Clone, Debug)]
 pub struct LayerCache {
     blocks: Cache<(LayerId, u32), Bytes>,
-    indexes: Cache<LayerId, Arc<Vec<BlockHandle>>>,
+    indexes: Cache<LayerId, Arc<LayerIndex>>,
 }
 
 /// Bytes of bookkeeping that an entry is charged with.
@@ -32,7 +32,7 @@ impl LayerCache {
             blocks: Cache::builder().max_capacity(block_bytes).weigher(|_, raw: &Bytes| weigh(raw.len())).build(),
             indexes: Cache::builder()
                 .max_capacity(index_bytes)
-                .weigher(|_, blocks: &Arc<Vec<BlockHandle>>| weigh(blocks.len() * size_of::<BlockHandle>()))
+                .weigher(|_, index: &Arc<LayerIndex>| weigh(index.blocks.len() * size_of::<BlockHandle>()))
                 .build(),
         }
     }
@@ -45,11 +45,11 @@ impl LayerCache {
         self.blocks.insert((layer, number), raw);
     }
 
-    pub(super) fn index(&self, layer: LayerId) -> Option<Arc<Vec<BlockHandle>>> {
+    pub(super) fn index(&self, layer: LayerId) -> Option<Arc<LayerIndex>> {
         self.indexes.get(&layer)
     }
 
-    pub(super) fn keep_index(&self, layer: LayerId, blocks: Arc<Vec<BlockHandle>>) {
-        self.indexes.insert(layer, blocks);
+    pub(super) fn keep_index(&self, layer: LayerId, index: Arc<LayerIndex>) {
+        self.indexes.insert(layer, index);
     }
 }

@@ -1,24 +1,33 @@
-//! The layer file, version 1. All numbers little-endian.
+//! The layer file, version 2. All numbers little-endian.
 //!
 //! ```text
 //! head      magic "ALLY" (4) · version (1) · kind (1) · zero (2)
 //! block*    crc32 (4) · raw length (4) · lz4 block
-//!             raw: entry*   page (8) · LSN (8) · length (4) · bytes
+//!             raw: entry*   page (varint) · LSN (varint) · length (varint) · bytes
 //! index     entry for each block:   first page (8) · last page (8) · stored length (4)
 //! footer    magic (4) · version (1) · kind (1) · zero (2) · branch (8) · first page (8) · last page (8) ·
 //!           start LSN (8) · end LSN (8) · entries (8) · index offset (8) · blocks (4) · index crc32 (4) · crc32 (4)
 //! ```
 //!
+//! An entry's page is told by its distance from the one before, in the first entry of a block from the block's first page.
+//! Its LSN is told by its distance, positive or negative (zigzag), from the entry before if that has the same page, else from
+//! the layer's start LSN. In version 1, which is still read, an entry is: page (8) · LSN (8) · length (4) · bytes.
+//!
 //! A block's CRC covers its identity (branch, kind, LSN range, number, first page) besides its bytes, and the index's
 //! CRC covers the footer's identity, so that a block or file that turns up in the wrong place is found out.
+
+use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 
 use super::{LayerDescriptor, LayerEntry, LayerError, LayerKind, LayerName};
+use crate::varint::put_varint;
 use crate::{BranchId, Lsn, PageNo};
 
 /// Version written.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
+/// Oldest version read.
+pub const OLDEST_VERSION: u8 = 1;
 /// Bytes before the first block.
 pub const HEAD_BYTES: usize = 8;
 /// Bytes of the footer.
@@ -27,8 +36,10 @@ pub const FOOTER_BYTES: usize = 76;
 pub const INDEX_ENTRY_BYTES: usize = 20;
 /// Bytes before a block's compressed part.
 pub const BLOCK_HEAD_BYTES: usize = 8;
-/// Bytes before an entry's own.
-pub const ENTRY_HEAD_BYTES: usize = 20;
+/// Bytes before an entry's own, in version 1.
+const OLD_ENTRY_HEAD_BYTES: usize = 20;
+/// Most bytes before an entry's own: three varints.
+pub const ENTRY_HEAD_BYTES: usize = 25;
 /// A block is closed once it holds this much.
 pub const BLOCK_TARGET_BYTES: usize = 32 << 10;
 /// Longest record or page.
@@ -66,9 +77,20 @@ pub struct BlockHandle {
     pub stored_bytes: u32,
 }
 
+/// What leads into a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerIndex {
+    /// Of the file.
+    pub version: u8,
+    /// In the order of the file, which is that of the pages.
+    pub blocks: Vec<BlockHandle>,
+}
+
 /// The footer's own content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footer {
+    /// Of the file.
+    pub version: u8,
     /// The blocks' identity.
     pub identity: LayerIdentity,
     /// First page of the layer's range.
@@ -98,6 +120,15 @@ pub fn head(kind: LayerKind) -> [u8; HEAD_BYTES] {
     [a, b, c, d, VERSION, kind_byte(kind), 0, 0]
 }
 
+/// Small for small distances in either direction.
+fn zigzag(distance: i64) -> u64 {
+    ((distance << 1) ^ (distance >> 63)) as u64
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
+}
+
 fn block_crc(identity: &LayerIdentity, number: u32, first_page: PageNo, raw_bytes: u32, stored: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&identity.branch.0.to_le_bytes());
@@ -111,13 +142,52 @@ fn block_crc(identity: &LayerIdentity, number: u32, first_page: PageNo, raw_byte
     crc.finalize()
 }
 
-/// Appends an entry to a raw block.
-pub fn push_entry(raw: &mut Vec<u8>, page: PageNo, lsn: Lsn, bytes: &[u8]) {
-    assert!(bytes.len() <= MAX_ENTRY_BYTES, "entry of {} bytes on page {page} at {lsn}", bytes.len());
-    raw.extend_from_slice(&page.0.to_le_bytes());
-    raw.extend_from_slice(&lsn.0.to_le_bytes());
-    raw.extend_from_slice(&u32::try_from(bytes.len()).expect("limited above").to_le_bytes());
-    raw.extend_from_slice(bytes);
+/// A raw block being filled.
+#[derive(Debug)]
+pub struct BlockBuilder {
+    start_lsn: Lsn,
+    raw: Vec<u8>,
+    first_page: PageNo,
+    last: (PageNo, Lsn),
+}
+
+impl BlockBuilder {
+    /// Of a layer that begins at an LSN.
+    pub fn new(start_lsn: Lsn) -> BlockBuilder {
+        let raw = Vec::with_capacity(BLOCK_TARGET_BYTES * 2);
+        BlockBuilder { start_lsn, raw, first_page: PageNo(0), last: (PageNo(0), start_lsn) }
+    }
+
+    /// What has been appended.
+    pub fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// Page of the first entry.
+    pub fn first_page(&self) -> PageNo {
+        self.first_page
+    }
+
+    /// Begins anew.
+    pub fn clear(&mut self) {
+        self.raw.clear();
+    }
+
+    /// Appends an entry, of the last one's page or a higher one.
+    pub fn push(&mut self, page: PageNo, lsn: Lsn, bytes: &[u8]) {
+        assert!(bytes.len() <= MAX_ENTRY_BYTES, "entry of {} bytes on page {page} at {lsn}", bytes.len());
+        if self.raw.is_empty() {
+            self.first_page = page;
+            self.last = (page, self.start_lsn);
+        }
+        let (last_page, last_lsn) = self.last;
+        let from = if page == last_page { last_lsn } else { self.start_lsn };
+        put_varint(&mut self.raw, page.0 - last_page.0);
+        put_varint(&mut self.raw, zigzag(lsn.0.wrapping_sub(from.0) as i64));
+        put_varint(&mut self.raw, bytes.len() as u64);
+        self.raw.extend_from_slice(bytes);
+        self.last = (page, lsn);
+    }
 }
 
 /// A block as it is stored.
@@ -155,15 +225,80 @@ pub fn decode_block(
     Ok(Bytes::from(raw))
 }
 
-/// Entries of a raw block, in order; damage ends the iteration with an error.
+/// Reads the entries of a raw block in order. Damage ends it with an error.
+#[derive(Clone, Debug)]
 pub struct Entries {
     raw: Bytes,
+    /// Of the next entry.
+    at: usize,
+    version: u8,
+    start_lsn: Lsn,
+    /// Of the entry before.
+    page: PageNo,
+    lsn: Lsn,
 }
 
+/// Where an entry's bytes lie in its block.
+pub type EntrySpan = (PageNo, Lsn, Range<usize>);
+
 impl Entries {
-    /// Over a block that [`decode_block`] gave.
-    pub fn new(raw: Bytes) -> Entries {
-        Entries { raw }
+    /// Over a block that [`decode_block`] gave, of a layer of a version that begins at an LSN.
+    pub fn new(raw: Bytes, version: u8, start_lsn: Lsn, first_page: PageNo) -> Entries {
+        Entries { raw, at: 0, version, start_lsn, page: first_page, lsn: start_lsn }
+    }
+
+    /// The block.
+    pub fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = *self.raw.get(self.at)?;
+            self.at += 1;
+            value |= u64::from(byte & 0x7F).checked_shl(shift)?;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn head(&mut self) -> Option<u64> {
+        if self.version == 1 {
+            let mut head = self.raw.get(self.at..self.at + OLD_ENTRY_HEAD_BYTES)?;
+            self.at += OLD_ENTRY_HEAD_BYTES;
+            (self.page, self.lsn) = (PageNo(head.get_u64_le()), Lsn(head.get_u64_le()));
+            return Some(u64::from(head.get_u32_le()));
+        }
+        let distance = self.varint()?;
+        if distance > 0 {
+            self.page = PageNo(self.page.0.checked_add(distance)?);
+            self.lsn = self.start_lsn;
+        }
+        self.lsn = Lsn(self.lsn.0.wrapping_add_signed(unzigzag(self.varint()?)));
+        self.varint()
+    }
+
+    /// The next entry; its bytes are `raw()[span]`.
+    pub fn next_span(&mut self) -> Option<Result<EntrySpan, String>> {
+        if self.at >= self.raw.len() {
+            return None;
+        }
+        let length = self.head();
+        let end = length.and_then(|length| self.at.checked_add(usize::try_from(length).ok()?));
+        match end.filter(|end| *end <= self.raw.len()) {
+            Some(end) => {
+                let span = self.at..end;
+                self.at = end;
+                Some(Ok((self.page, self.lsn, span)))
+            }
+            None => {
+                self.at = self.raw.len();
+                Some(Err(format!("an entry after page {} at {} is cut off", self.page, self.lsn)))
+            }
+        }
     }
 }
 
@@ -171,20 +306,8 @@ impl Iterator for Entries {
     type Item = Result<LayerEntry, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.raw.is_empty() {
-            return None;
-        }
-        if self.raw.len() < ENTRY_HEAD_BYTES {
-            self.raw.clear();
-            return Some(Err("an entry's head is cut off".to_owned()));
-        }
-        let (page, lsn) = (PageNo(self.raw.get_u64_le()), Lsn(self.raw.get_u64_le()));
-        let length = self.raw.get_u32_le() as usize;
-        if length > self.raw.len() {
-            self.raw.clear();
-            return Some(Err(format!("entry of page {page} at {lsn} is cut off")));
-        }
-        Some(Ok(LayerEntry { page, lsn, bytes: self.raw.split_to(length) }))
+        let span = self.next_span()?;
+        Some(span.map(|(page, lsn, span)| LayerEntry { page, lsn, bytes: self.raw.slice(span) }))
     }
 }
 
@@ -200,7 +323,7 @@ pub fn encode_index(blocks: &[BlockHandle]) -> Vec<u8> {
 }
 
 /// Checks an index against its footer.
-pub fn decode_index(footer: &Footer, mut bytes: &[u8]) -> Result<Vec<BlockHandle>, String> {
+pub fn decode_index(footer: &Footer, mut bytes: &[u8]) -> Result<LayerIndex, String> {
     if bytes.len() != footer.blocks as usize * INDEX_ENTRY_BYTES {
         return Err(format!("an index of {} blocks has {} bytes", footer.blocks, bytes.len()));
     }
@@ -223,12 +346,13 @@ pub fn decode_index(footer: &Footer, mut bytes: &[u8]) -> Result<Vec<BlockHandle
     if offset != footer.index_offset {
         return Err(format!("blocks end at {offset}, the index begins at {}", footer.index_offset));
     }
-    Ok(blocks)
+    Ok(LayerIndex { version: footer.version, blocks })
 }
 
 /// The footer as it is stored.
 pub fn encode_footer(footer: &Footer) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FOOTER_BYTES);
+    assert_eq!(footer.version, VERSION, "older versions are not written");
     bytes.extend_from_slice(&head(footer.identity.kind));
     bytes.extend_from_slice(&footer.identity.branch.0.to_le_bytes());
     bytes.extend_from_slice(&footer.first_page.0.to_le_bytes());
@@ -251,7 +375,8 @@ pub fn decode_footer(layer: &LayerDescriptor, branch: BranchId, bytes: &[u8]) ->
     if bytes.len() != FOOTER_BYTES || bytes[..4] != MAGIC {
         return Err(damaged("this is not a layer's footer".to_owned()));
     }
-    if bytes[4] != VERSION {
+    let version = bytes[4];
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(LayerError::Version { name, version: bytes[4], known: VERSION });
     }
     let (content, mut crc) = bytes.split_at(FOOTER_BYTES - 4);
@@ -270,7 +395,7 @@ pub fn decode_footer(layer: &LayerDescriptor, branch: BranchId, bytes: &[u8]) ->
     let identity = LayerIdentity { branch: branch_found, kind, start_lsn, end_lsn };
     let (entries, index_offset) = (rest.get_u64_le(), rest.get_u64_le());
     let (blocks, index_crc) = (rest.get_u32_le(), rest.get_u32_le());
-    let footer = Footer { identity, first_page, last_page, entries, index_offset, blocks, index_crc };
+    let footer = Footer { version, identity, first_page, last_page, entries, index_offset, blocks, index_crc };
     let expected = LayerIdentity { branch, kind: layer.kind, start_lsn: layer.start_lsn, end_lsn: layer.end_lsn };
     if identity != expected || (first_page, last_page, entries) != (layer.first_page, layer.last_page, layer.entries) {
         return Err(damaged(format!("the footer says {footer:?}, the manifest {layer:?} of branch {branch}")));

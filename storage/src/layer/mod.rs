@@ -14,6 +14,7 @@ pub mod format;
 mod cache;
 mod disk_cache;
 mod reader;
+mod scan;
 mod writer;
 
 #[cfg(test)]
@@ -26,7 +27,8 @@ use crate::{BranchId, Generation, Lsn, PageNo};
 
 pub use cache::LayerCache;
 pub use disk_cache::DiskCache;
-pub use reader::{LayerReader, LayerScan};
+pub use reader::{LayerReader, Wanted};
+pub use scan::LayerScan;
 pub use writer::{RunSettings, RunWriter};
 
 /// What a layer holds.

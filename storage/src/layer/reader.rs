@@ -1,17 +1,20 @@
-//! Reading layers: one page through the block cache, or everything in order for compaction.
+//! Reading layers through the caches: one page, or many at a time.
 
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::format::{self, BlockHandle, Entries, LayerIdentity};
+use super::format::{self, Entries, LayerIdentity, LayerIndex};
+use super::scan::LayerScan;
 use super::{DiskCache, LayerCache, LayerDescriptor, LayerEntry, LayerError, layer_key, shard_prefix};
 use crate::object::{ObjectError, ObjectStore};
 use crate::{Lsn, PageNo, ShardId};
 
-/// A scan reads about this much at a time.
-const SCAN_BYTES: u64 = 1 << 20;
+/// Blocks that lie side by side are fetched together, up to this many bytes.
+const FETCH_BYTES: u64 = 1 << 20;
+/// A page with entries in more blocks than that is read from the newest block back: most of it may not be needed.
+const FEW_BLOCKS: usize = 3;
 
 /// Reads the layers of one shard, its own branch's and those of ancestors.
 #[derive(Clone, Debug)]
@@ -22,9 +25,12 @@ pub struct LayerReader {
     shard: ShardId,
 }
 
-fn identity_of(layer: &LayerDescriptor) -> LayerIdentity {
+pub(super) fn identity_of(layer: &LayerDescriptor) -> LayerIdentity {
     LayerIdentity { branch: layer.branch, kind: layer.kind, start_lsn: layer.start_lsn, end_lsn: layer.end_lsn }
 }
+
+/// What is asked of a layer: the entries of a page with `LSN ≤ up_to`.
+pub type Wanted = (PageNo, Lsn);
 
 impl LayerReader {
     /// Over a store and a cache that may be shared with other shards.
@@ -46,14 +52,25 @@ impl LayerReader {
         }
     }
 
-    fn key(&self, layer: &LayerDescriptor) -> String {
+    /// Past the cache on disk, which a rewrite would only wear out.
+    pub(super) async fn fetch_uncached(
+        &self,
+        layer: &LayerDescriptor,
+        range: Range<u64>,
+    ) -> Result<Bytes, ObjectError> {
+        self.store.get_range(&self.key(layer), range).await
+    }
+
+    /// Object key of a layer.
+    pub fn key(&self, layer: &LayerDescriptor) -> String {
         layer_key(&shard_prefix(layer.branch, self.shard), layer.name)
     }
 
-    async fn index(&self, layer: &LayerDescriptor) -> Result<Arc<Vec<BlockHandle>>, LayerError> {
+    /// Where a layer's blocks lie and which pages they hold.
+    pub async fn index(&self, layer: &LayerDescriptor) -> Result<Arc<LayerIndex>, LayerError> {
         let id = (layer.branch, self.shard, layer.name);
-        if let Some(blocks) = self.cache.index(id) {
-            return Ok(blocks);
+        if let Some(index) = self.cache.index(id) {
+            return Ok(index);
         }
         let damaged = |reason| LayerError::Damaged { name: layer.name, reason };
         let least = (format::HEAD_BYTES + format::FOOTER_BYTES) as u64;
@@ -72,125 +89,131 @@ impl LayerReader {
         } else {
             self.fetch(layer, footer.index_offset..footer_at).await?
         };
-        let blocks = Arc::new(format::decode_index(&footer, &index_bytes).map_err(damaged)?);
-        self.cache.keep_index(id, blocks.clone());
-        Ok(blocks)
+        let index = Arc::new(format::decode_index(&footer, &index_bytes).map_err(damaged)?);
+        self.cache.keep_index(id, index.clone());
+        Ok(index)
     }
 
-    async fn block(&self, layer: &LayerDescriptor, number: usize, handle: &BlockHandle) -> Result<Bytes, LayerError> {
+    /// The blocks of these numbers (ascending), decoded. Neighbours that are not in the cache are fetched together.
+    async fn blocks(
+        &self,
+        layer: &LayerDescriptor,
+        index: &LayerIndex,
+        numbers: &[usize],
+    ) -> Result<Vec<Bytes>, LayerError> {
         let id = (layer.branch, self.shard, layer.name);
-        let number = u32::try_from(number).expect("an index is limited in length");
-        if let Some(raw) = self.cache.block(id, number) {
-            return Ok(raw);
+        let number_of = |number: usize| u32::try_from(number).expect("an index is limited in length");
+        let mut found: Vec<Option<Bytes>> =
+            numbers.iter().map(|number| self.cache.block(id, number_of(*number))).collect();
+        let mut at = 0;
+        while at < numbers.len() {
+            if found[at].is_some() {
+                at += 1;
+                continue;
+            }
+            let (first, begin) = (at, index.blocks[numbers[at]].offset);
+            let mut end = begin;
+            while at < numbers.len()
+                && found[at].is_none()
+                && index.blocks[numbers[at]].offset == end
+                && (at == first || end - begin < FETCH_BYTES)
+            {
+                end += u64::from(index.blocks[numbers[at]].stored_bytes);
+                at += 1;
+            }
+            let stored = self.fetch(layer, begin..end).await?;
+            for (number, found) in numbers[first..at].iter().zip(&mut found[first..at]) {
+                let block = &index.blocks[*number];
+                let from = usize::try_from(block.offset - begin).expect("within what was read");
+                let stored = &stored[from..from + block.stored_bytes as usize];
+                let raw = format::decode_block(&identity_of(layer), number_of(*number), block.first_page, stored)
+                    .map_err(|reason| LayerError::Damaged { name: layer.name, reason })?;
+                self.cache.keep_block(id, number_of(*number), raw.clone());
+                *found = Some(raw);
+            }
         }
-        let end = handle.offset + u64::from(handle.stored_bytes);
-        let stored = self.fetch(layer, handle.offset..end).await?;
-        let raw = format::decode_block(&identity_of(layer), number, handle.first_page, &stored)
-            .map_err(|reason| LayerError::Damaged { name: layer.name, reason })?;
-        self.cache.keep_block(id, number, raw.clone());
-        Ok(raw)
+        Ok(found.into_iter().map(|block| block.expect("fetched above")).collect())
     }
 
-    /// Entries of one page with `above < LSN ≤ up_to` that are visible, in order. Read from the newest block back, and no further than
-    /// one with an entry that is `enough`: what lies before it is left out.
+    /// Entries of one page with `LSN ≤ up_to` that are visible, in order, and no more than from the last that is `enough`
+    /// on, as far as whole blocks can be spared.
     pub async fn page(
         &self,
         layer: &LayerDescriptor,
-        page: PageNo,
-        above: Option<Lsn>,
-        up_to: Lsn,
+        wanted: Wanted,
         enough: impl Fn(&LayerEntry) -> bool,
     ) -> Result<Vec<LayerEntry>, LayerError> {
-        let up_to = up_to.min(layer.visible_lsn);
-        let blocks = self.index(layer).await?;
-        let first = blocks.partition_point(|block| block.last_page < page);
-        let end = blocks.partition_point(|block| block.first_page <= page);
-        let mut found: Vec<Vec<LayerEntry>> = Vec::new();
-        for number in (first..end).rev() {
-            let raw = self.block(layer, number, &blocks[number]).await?;
-            let mut entries = Vec::new();
-            for entry in Entries::new(raw) {
-                let entry = entry.map_err(|reason| LayerError::Damaged { name: layer.name, reason })?;
-                if entry.page > page || (entry.page == page && entry.lsn > up_to) {
-                    break;
+        Ok(self.pages(layer, &[wanted], enough).await?.pop().expect("one answer for one page"))
+    }
+
+    /// The same for many pages, in ascending order: each block is read once.
+    pub async fn pages(
+        &self,
+        layer: &LayerDescriptor,
+        wanted: &[Wanted],
+        enough: impl Fn(&LayerEntry) -> bool,
+    ) -> Result<Vec<Vec<LayerEntry>>, LayerError> {
+        let index = self.index(layer).await?;
+        let blocks_of = |page: PageNo| {
+            let first = index.blocks.partition_point(|block| block.last_page < page);
+            first..index.blocks.partition_point(|block| block.first_page <= page).max(first)
+        };
+        let ranges: Vec<Range<usize>> = wanted.iter().map(|(page, _)| blocks_of(*page)).collect();
+        let mut numbers: Vec<usize> =
+            ranges.iter().filter(|range| range.len() <= FEW_BLOCKS).cloned().flatten().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let blocks = self.blocks(layer, &index, &numbers).await?;
+        let mut answers = Vec::with_capacity(wanted.len());
+        for ((page, up_to), range) in wanted.iter().zip(ranges) {
+            let up_to = (*up_to).min(layer.visible_lsn);
+            let entries_of = |number: usize, raw: &Bytes| {
+                let first_page = index.blocks[number].first_page;
+                let entries = Entries::new(raw.clone(), index.version, layer.start_lsn, first_page);
+                entries_of_page(entries, *page, up_to)
+                    .map_err(|reason| LayerError::Damaged { name: layer.name, reason })
+            };
+            let mut answer = Vec::new();
+            if range.len() <= FEW_BLOCKS {
+                for number in range {
+                    let at = numbers.binary_search(&number).expect("read above");
+                    answer.append(&mut entries_of(number, &blocks[at])?);
                 }
-                if entry.page == page && above.is_none_or(|above| entry.lsn > above) {
-                    entries.push(entry);
+            } else {
+                let mut newest_first = Vec::new();
+                for number in range.rev() {
+                    let raw = self.blocks(layer, &index, &[number]).await?.remove(0);
+                    let entries = entries_of(number, &raw)?;
+                    let last = entries.iter().any(&enough);
+                    newest_first.push(entries);
+                    if last {
+                        break;
+                    }
                 }
+                answer = newest_first.into_iter().rev().flatten().collect();
             }
-            let last = entries.iter().any(&enough);
-            found.push(entries);
-            if last {
-                break;
-            }
+            answers.push(answer);
         }
-        found.reverse();
-        Ok(found.into_iter().flatten().collect())
+        Ok(answers)
     }
 
     /// All visible entries of a layer's `pages` in order, past the cache.
     pub async fn scan(&self, layer: &LayerDescriptor, pages: RangeInclusive<PageNo>) -> Result<LayerScan, LayerError> {
-        let blocks = self.index(layer).await?;
-        let next_block = blocks.partition_point(|block| block.last_page < *pages.start());
-        let end_block = blocks.partition_point(|block| block.first_page <= *pages.end()).max(next_block);
-        let (reader, layer) = (self.clone(), layer.clone());
-        Ok(LayerScan { reader, layer, blocks, pages, next_block, end_block, ready: Vec::new() })
-    }
-
-    /// Where a layer's blocks lie and which pages they hold.
-    pub async fn blocks(&self, layer: &LayerDescriptor) -> Result<Arc<Vec<BlockHandle>>, LayerError> {
-        self.index(layer).await
+        let index = self.index(layer).await?;
+        Ok(LayerScan::new(self.clone(), layer.clone(), index, pages))
     }
 }
 
-/// A layer being read from front to back; holds about 1 MiB of it, compressed, at a time.
-#[derive(Debug)]
-pub struct LayerScan {
-    reader: LayerReader,
-    layer: LayerDescriptor,
-    blocks: Arc<Vec<BlockHandle>>,
-    pages: RangeInclusive<PageNo>,
-    next_block: usize,
-    /// The one after the last that may hold such pages.
-    end_block: usize,
-    /// Raw entries read ahead, last first.
-    ready: Vec<LayerEntry>,
-}
-
-impl LayerScan {
-    /// The next entry; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<LayerEntry>, LayerError> {
-        while self.ready.is_empty() && self.next_block < self.end_block {
-            self.fill().await?;
+fn entries_of_page(mut entries: Entries, page: PageNo, up_to: Lsn) -> Result<Vec<LayerEntry>, String> {
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next_span() {
+        let (entry_page, lsn, span) = entry?;
+        if entry_page > page || (entry_page == page && lsn > up_to) {
+            break;
         }
-        Ok(self.ready.pop())
+        if entry_page == page {
+            found.push(LayerEntry { page, lsn, bytes: entries.raw().slice(span) });
+        }
     }
-
-    async fn fill(&mut self) -> Result<(), LayerError> {
-        let begin = self.blocks[self.next_block].offset;
-        let mut end = begin;
-        let first = self.next_block;
-        while self.next_block < self.end_block && end - begin < SCAN_BYTES {
-            end += u64::from(self.blocks[self.next_block].stored_bytes);
-            self.next_block += 1;
-        }
-        let name = self.layer.name;
-        let stored = self.reader.store.get_range(&self.reader.key(&self.layer), begin..end).await?;
-        let identity = identity_of(&self.layer);
-        let damaged = |reason| LayerError::Damaged { name, reason };
-        for (number, block) in self.blocks.iter().enumerate().take(self.next_block).skip(first) {
-            let from = usize::try_from(block.offset - begin).expect("within what was read");
-            let bytes = &stored[from..from + block.stored_bytes as usize];
-            let number = u32::try_from(number).expect("an index is limited in length");
-            let raw = format::decode_block(&identity, number, block.first_page, bytes).map_err(damaged)?;
-            for entry in Entries::new(raw) {
-                let entry = entry.map_err(damaged)?;
-                if entry.lsn <= self.layer.visible_lsn && self.pages.contains(&entry.page) {
-                    self.ready.push(entry);
-                }
-            }
-        }
-        self.ready.reverse();
-        Ok(())
-    }
+    Ok(found)
 }

@@ -68,17 +68,26 @@ async fn check_round_trip(kind: LayerKind, entries: Vec<LayerEntry>, layer_targe
     let mut pages: Vec<_> = entries.iter().map(|entry| entry.page).collect();
     pages.push(PageNo(u64::MAX));
     pages.dedup();
-    for page in pages {
-        for (above, up_to) in [(None, Lsn::MAX), (Some(Lsn(40)), Lsn(80)), (Some(Lsn(80)), Lsn(40))] {
-            let within = |entry: &&LayerEntry| {
-                entry.page == page && above.is_none_or(|above| entry.lsn > above) && entry.lsn <= up_to
-            };
-            let expected: Vec<_> = entries.iter().filter(within).cloned().collect();
-            let mut found = Vec::new();
-            for layer in fixture.layers.iter().filter(|layer| layer.covers(page)) {
-                found.append(&mut reader.page(layer, page, above, up_to, |_| false).await.expect("page"));
+    for up_to in [Lsn::MAX, Lsn(80), Lsn(40)] {
+        let within = |entry: &&LayerEntry, page: PageNo| entry.page == page && entry.lsn <= up_to;
+        let expected: Vec<Vec<LayerEntry>> =
+            pages.iter().map(|page| entries.iter().filter(|entry| within(entry, *page)).cloned().collect()).collect();
+        let mut batched = vec![Vec::new(); pages.len()];
+        for layer in &fixture.layers {
+            let covered: Vec<usize> = (0..pages.len()).filter(|number| layer.covers(pages[*number])).collect();
+            let wanted: Vec<Wanted> = covered.iter().map(|number| (pages[*number], up_to)).collect();
+            let found = reader.pages(layer, &wanted, |_| false).await.expect("pages");
+            for (number, mut found) in covered.into_iter().zip(found) {
+                batched[number].append(&mut found);
             }
-            assert_eq!(found, expected, "page {page} in ({above:?}, {up_to}]");
+        }
+        assert_eq!(batched, expected, "all pages up to {up_to}");
+        for (page, expected) in pages.iter().zip(expected) {
+            let mut found = Vec::new();
+            for layer in fixture.layers.iter().filter(|layer| layer.covers(*page)) {
+                found.append(&mut reader.page(layer, (*page, up_to), |_| false).await.expect("page"));
+            }
+            assert_eq!(found, expected, "page {page} up to {up_to}");
         }
     }
 }
@@ -125,7 +134,7 @@ async fn pages_are_read_back_to_what_is_enough() {
     let reader = fixture.reader();
     for (enough_at, up_to) in [(450, 500), (450, 449), (1, 500), (500, 500), (9_999, 500), (300, 310)] {
         let enough = |entry: &LayerEntry| entry.lsn == Lsn(enough_at);
-        let found = reader.page(&fixture.layers[0], PageNo(1), None, Lsn(up_to), enough).await.expect("page");
+        let found = reader.page(&fixture.layers[0], (PageNo(1), Lsn(up_to)), enough).await.expect("page");
         let upper = &entries[..up_to as usize];
         assert!(upper.ends_with(&found), "a gap below {up_to}");
         let reached = if enough_at <= up_to { enough_at } else { 1 };
@@ -174,12 +183,12 @@ async fn misplaced_layers_are_found() {
     let other = fixture.store.get(&layer_key(&prefix, second.name)).await.expect("get");
     fixture.store.put(&layer_key(&prefix, first.name), other).await.expect("put");
     let claimed = LayerDescriptor { size_bytes: second.size_bytes, ..first.clone() };
-    let outcome = fixture.reader().page(&claimed, first.first_page, None, Lsn::MAX, |_| false).await;
+    let outcome = fixture.reader().page(&claimed, (first.first_page, Lsn::MAX), |_| false).await;
     assert!(matches!(outcome, Err(LayerError::Damaged { .. })), "{outcome:?}");
     let bytes = fixture.store.get(&layer_key(&prefix, second.name)).await.expect("get");
     fixture.store.put(&layer_key(&shard_prefix(BranchId(6), SHARD), second.name), bytes).await.expect("put");
     let elsewhere = LayerDescriptor { branch: BranchId(6), ..second.clone() };
-    let outcome = fixture.reader().page(&elsewhere, second.first_page, None, Lsn::MAX, |_| false).await;
+    let outcome = fixture.reader().page(&elsewhere, (second.first_page, Lsn::MAX), |_| false).await;
     assert!(matches!(outcome, Err(LayerError::Damaged { .. })), "another branch's layer is refused: {outcome:?}");
 }
 
@@ -217,7 +226,7 @@ async fn check_reads(reader: &LayerReader, fixture: &Fixture, entries: &[LayerEn
         let expected: Vec<_> = entries.iter().filter(|entry| entry.page == page).cloned().collect();
         let mut found = Vec::new();
         for layer in fixture.layers.iter().filter(|layer| layer.covers(page)) {
-            found.append(&mut reader.page(layer, page, None, Lsn::MAX, |_| false).await.expect("page"));
+            found.append(&mut reader.page(layer, (page, Lsn::MAX), |_| false).await.expect("page"));
         }
         assert_eq!(found, expected, "page {page}");
     }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::format::{self, BlockHandle, Footer, LayerIdentity};
+use super::format::{self, BlockBuilder, BlockHandle, Footer, LayerIdentity};
 use super::{LayerDescriptor, LayerError, LayerKind, LayerName, layer_key};
 use crate::object::{ObjectStore, Upload};
 use crate::{Lsn, PageNo};
@@ -36,8 +36,7 @@ pub struct RunWriter<N> {
     settings: RunSettings,
     next_name: N,
     open: Option<OpenLayer>,
-    raw: Vec<u8>,
-    block_first: PageNo,
+    block: BlockBuilder,
     last: Option<(PageNo, Lsn)>,
     /// First page that no finished image layer covers.
     uncovered: PageNo,
@@ -51,11 +50,10 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
         RunWriter {
             store: store.clone(),
             uncovered: *settings.pages.start(),
+            block: BlockBuilder::new(settings.identity.start_lsn),
             settings,
             next_name,
             open: None,
-            raw: Vec::with_capacity(format::BLOCK_TARGET_BYTES * 2),
-            block_first: PageNo(0),
             last: None,
             layer_first: PageNo(0),
             finished: Vec::new(),
@@ -76,13 +74,10 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
         if self.open.is_none() {
             self.begin_layer(page).await?;
         }
-        if self.raw.is_empty() {
-            self.block_first = page;
-        }
-        format::push_entry(&mut self.raw, page, lsn, bytes);
+        self.block.push(page, lsn, bytes);
         self.open.as_mut().expect("begun above").entries += 1;
         self.last = Some((page, lsn));
-        if self.raw.len() >= format::BLOCK_TARGET_BYTES {
+        if self.block.raw().len() >= format::BLOCK_TARGET_BYTES {
             self.finish_block(page).await?;
         }
         Ok(())
@@ -90,7 +85,7 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
 
     fn layer_is_full(&self) -> bool {
         self.open.as_ref().is_some_and(|open| {
-            let bytes = open.upload.written_bytes() + self.raw.len() as u64;
+            let bytes = open.upload.written_bytes() + self.block.raw().len() as u64;
             bytes >= self.settings.layer_target_bytes || open.blocks.len() + 2 >= format::MAX_BLOCKS
         })
     }
@@ -108,20 +103,21 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
     }
 
     async fn finish_block(&mut self, last_page: PageNo) -> Result<(), LayerError> {
-        if self.raw.is_empty() {
+        if self.block.raw().is_empty() {
             return Ok(());
         }
         let open = self.open.as_mut().expect("a block belongs to a layer");
         let number = u32::try_from(open.blocks.len()).expect("limited by layer_is_full");
-        let stored = format::encode_block(&self.settings.identity, number, self.block_first, &self.raw);
+        let first_page = self.block.first_page();
+        let stored = format::encode_block(&self.settings.identity, number, first_page, self.block.raw());
         open.blocks.push(BlockHandle {
-            first_page: self.block_first,
+            first_page,
             last_page,
             offset: open.upload.written_bytes(),
             stored_bytes: u32::try_from(stored.len()).expect("blocks are limited in length"),
         });
         open.upload.write(&stored).await?;
-        self.raw.clear();
+        self.block.clear();
         Ok(())
     }
 
@@ -130,6 +126,7 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let index = format::encode_index(&open.blocks);
         let footer = Footer {
+            version: format::VERSION,
             identity: self.settings.identity,
             first_page: self.layer_first,
             last_page: range_end,
