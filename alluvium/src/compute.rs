@@ -12,6 +12,7 @@ use sql::store::Store;
 use crate::cluster::{connect_log, connect_page_server, find_branch, find_pages};
 use crate::directory::DataDirectory;
 use crate::front::{Front, FrontArguments};
+use crate::governor::GovernorArguments;
 use crate::status::Tiers;
 use crate::{admin, shell, size};
 
@@ -20,6 +21,9 @@ use crate::{admin, shell, size};
 pub struct ComputeArguments {
     #[command(flatten)]
     front: FrontArguments,
+
+    #[command(flatten)]
+    governor: GovernorArguments,
 
     /// The branch to write, by name or number.
     #[arg(long, env = "ALLUVIUM_BRANCH", default_value = "main")]
@@ -75,6 +79,7 @@ async fn serve(arguments: ComputeArguments) -> Result<(), String> {
     let config = ComputeConfig {
         spill_directory: Some(temporary.clone()),
         spill_limit_bytes: arguments.front.spill_limit,
+        governor: arguments.governor.config(),
         ..ComputeConfig::new(branch, memory)
     };
     let compute = Compute::start(config, log.clone(), pages.clone())
@@ -92,9 +97,18 @@ async fn serve(arguments: ComputeArguments) -> Result<(), String> {
     println!("    watch  http://{admin_address}/");
     println!();
 
-    let reason = shell::signal().await?;
-    tracing::info!("{reason}: stopping");
+    let failed = tokio::select! {
+        signal = shell::signal() => {
+            tracing::info!("{}: stopping", signal?);
+            None
+        }
+        // Its sessions would read what another compute has long changed.
+        failure = compute.failed() => Some(failure),
+    };
     front.stop().await?;
+    if let Some(failure) = failed {
+        return Err(failure.message().to_owned());
+    }
     compute.shutdown().await.map_err(|error| format!("the last commits may not be durable: {error}"))?;
     tracing::info!("stopped");
     Ok(())

@@ -17,6 +17,7 @@ use storage::object::ObjectStore;
 use crate::archive::ArchiveArguments;
 use crate::directory::DataDirectory;
 use crate::front::{Front, FrontArguments};
+use crate::governor::GovernorArguments;
 use crate::status::Tiers;
 use crate::{admin, archive, shell, size};
 
@@ -29,6 +30,9 @@ pub struct DevArguments {
 
     #[command(flatten)]
     front: FrontArguments,
+
+    #[command(flatten)]
+    governor: GovernorArguments,
 
     /// Address of the admin API: status, health, metrics. Keep it on loopback: it has no authentication.
     #[arg(long, env = "ALLUVIUM_ADMIN_LISTEN", default_value = "127.0.0.1:8432")]
@@ -98,6 +102,7 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     let compute_config = ComputeConfig {
         spill_directory: Some(temporary.clone()),
         spill_limit_bytes: arguments.front.spill_limit,
+        governor: arguments.governor.config(),
         ..ComputeConfig::new(shell::MAIN_BRANCH, compute_memory)
     };
     let compute = Compute::start(compute_config, log.client(), pages.client())

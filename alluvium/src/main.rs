@@ -12,6 +12,7 @@ mod directory;
 #[cfg(test)]
 mod documentation_tests;
 mod front;
+mod governor;
 mod log_options;
 mod logstore_node;
 mod pageserver;

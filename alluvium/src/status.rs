@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use compute::Compute;
-use control::status::{ClusterStatus, ComputeStatus, LogStatus, PageServerStatus, StatusSource};
+use control::status::{ClusterStatus, ComputeStatus, LimitStatus, LogStatus, PageServerStatus, StatusSource};
 use logstore::client::LogClient;
 use pageserver::client::PageClient;
+use sql::store::LogLimit;
 use storage::{BranchId, Lsn};
 use tokio::time::timeout;
 
@@ -44,7 +45,14 @@ impl StatusSource for Tiers {
             problems.push(format!("the compute does not write any more: {reason}"));
         }
         problems.extend(self.page_problems.iter().flat_map(|told| told()));
-        let log_end = log.map(|log| log.durable_lsn).or(positions.map(|(_, _, durable)| durable));
+        let limits = self.compute.as_ref().map(|compute| compute.log_limits()).unwrap_or_default();
+        for limit in &limits {
+            remarks.push(format!(
+                "writers are slowed by {}: {} bytes of {}",
+                limit.component, limit.lag_bytes, limit.reason
+            ));
+        }
+        let log_end = log.as_ref().map(|log| log.durable_lsn).or(positions.map(|(_, _, durable)| durable));
         let page_server = pages.map(|pages| PageServerStatus {
             ingested_lsn: pages.ingested_lsn.to_string(),
             durable_lsn: pages.durable_lsn.to_string(),
@@ -70,6 +78,7 @@ impl StatusSource for Tiers {
                 sealed_lsn: sealed.to_string(),
                 durable_lsn: durable.to_string(),
                 unconfirmed_bytes: bytes_between(durable, applied),
+                limits: limits.iter().map(limit_status).collect(),
             }),
             log: log.map(|log| LogStatus {
                 epoch: log.epoch.0,
@@ -79,6 +88,17 @@ impl StatusSource for Tiers {
             }),
             page_server,
         }
+    }
+}
+
+fn limit_status(limit: &LogLimit) -> LimitStatus {
+    LimitStatus {
+        component: limit.component.clone(),
+        reason: limit.reason.clone(),
+        lag_bytes: limit.lag_bytes,
+        limit_bytes: limit.limit_bytes,
+        // A microsecond a KiB is a millisecond a MiB, nearly.
+        delay_ms_per_mib: (limit.delay_us_per_kib * 1.024) as u64,
     }
 }
 

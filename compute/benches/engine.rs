@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use compute::testing::{MemoryLog, ReplayPages};
-use compute::{Compute, ComputeConfig};
+use compute::{Compute, ComputeConfig, GovernorConfig};
 use sql::store::{
     Interrupt, IsolationLevel, RowLockMode, StatementOutcome, Store, Transaction, TransactionOptions, WaitPolicy,
 };
@@ -25,6 +25,7 @@ fn main() {
     let log = Arc::new(MemoryLog::discarding(Duration::from_millis(1)));
     let pages = Arc::new(ReplayPages::new(log.clone()));
     let config = ComputeConfig {
+        governor: GovernorConfig::OFF,
         branch: BranchId(1),
         memory_bytes: 768 << 20,
         transaction_limit_bytes: 64 << 20,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use compute::testing::{BareCommit, MemoryLog, ReplayPages};
-use compute::{Compute, ComputeConfig};
+use compute::{Compute, ComputeConfig, GovernorConfig};
 use sql::store::{Interrupt, StatementOutcome, Store, TransactionOptions};
 use storage::{BranchId, TreeId};
 
@@ -32,6 +32,7 @@ fn main() {
         let log = Arc::new(log);
         let pages = Arc::new(ReplayPages::new(log.clone()));
         let config = ComputeConfig {
+            governor: GovernorConfig::OFF,
             branch: BranchId(1),
             memory_bytes: 768 << 20,
             transaction_limit_bytes: 64 << 20,

@@ -9,7 +9,7 @@ use logstore::client::{LogClient, LogError};
 use pageserver::client::PageClient;
 use parking_lot::Mutex;
 use sql::error::{Result, SqlError, SqlState};
-use sql::store::{Interrupt, Store, Transaction, TransactionOptions};
+use sql::store::{Interrupt, LogLimit, Store, Transaction, TransactionOptions};
 use storage::page::Page;
 use storage::{Lsn, PageNo, TreeId};
 use tokio::runtime::Handle;
@@ -19,6 +19,7 @@ use crate::blocking::block_on;
 use crate::cache::{CacheConfig, PageCache, Upkeep};
 use crate::config::ComputeConfig;
 use crate::engine::Engine;
+use crate::governor::{Governor, Watch};
 use crate::lock::LockTable;
 use crate::metrics::Metrics;
 use crate::positions::Positions;
@@ -37,6 +38,7 @@ pub struct Compute {
 
 struct Running {
     driver: JoinHandle<()>,
+    _governing: Watch,
     _metrics: Metrics,
     _reclaimer: Reclaimer,
     _upkeep: Upkeep,
@@ -72,15 +74,15 @@ impl Compute {
         let cache_config = CacheConfig {
             branch: config.branch,
             memory_bytes: config.memory_bytes,
-            client: pages,
+            client: pages.clone(),
             runtime: runtime.clone(),
         };
         let cache = Arc::new(PageCache::new(cache_config, grant, positions.clone(), snapshots.clone()));
         let upkeep = Upkeep::start(cache.clone())?;
         let (shipper, groups) = Shipper::new(positions.clone());
         let sequencer = Arc::new(Sequencer::new(cache.clone(), positions.clone(), shipper.clone()));
-        let to = Destination { log, branch: config.branch, epoch: grant.epoch };
-        let driver = tokio::spawn(drive(shipper.clone(), groups, to, Arc::downgrade(&sequencer)));
+        let to = Destination { log: log.clone(), branch: config.branch, epoch: grant.epoch };
+        let driver = tokio::spawn(drive(shipper.clone(), groups, to, cache.clone(), Arc::downgrade(&sequencer)));
         if grant.end_lsn == Lsn::ZERO {
             let lsn = sequencer.initialize().map_err(StartError::Initialize)?;
             shipper.wait_durable(lsn).await.map_err(StartError::Initialize)?;
@@ -94,13 +96,16 @@ impl Compute {
             cache,
             sequencer,
             shipper,
+            governor: Governor::default(),
             locks: LockTable::new(),
             reclaim: Arc::new(ReclaimQueue::default()),
             next_owner: AtomicU64::new(1),
         });
         let reclaimer = Reclaimer::start(&engine)?;
         let metrics = Metrics::start(&engine);
-        let running = Running { driver, _metrics: metrics, _reclaimer: reclaimer, _upkeep: upkeep };
+        let governing = Watch::start(&engine, grant.epoch, log, pages);
+        let running =
+            Running { driver, _governing: governing, _metrics: metrics, _reclaimer: reclaimer, _upkeep: upkeep };
         Ok(Arc::new(Self { engine, running: Mutex::new(Some(running)) }))
     }
 
@@ -124,6 +129,16 @@ impl Compute {
     pub fn positions(&self) -> (Lsn, Lsn, Lsn) {
         let positions = &self.engine.positions;
         (positions.applied(), positions.sealed(), positions.durable())
+    }
+
+    /// What slows writers now, most often nothing.
+    pub fn log_limits(&self) -> Vec<LogLimit> {
+        self.engine.governor.limits()
+    }
+
+    /// Resolves when this compute accepts no more writes for good, with the reason: see [`Compute::failure`].
+    pub async fn failed(&self) -> SqlError {
+        self.engine.shipper.failed().await
     }
 
     /// Why this compute accepts no more writes, if it does not: it was fenced, the log refused for good, or it stops.
@@ -197,5 +212,9 @@ impl Store for Compute {
 
     fn catalog_version(&self) -> u64 {
         self.engine.sequencer.catalog_version()
+    }
+
+    fn log_limits(&self) -> Vec<LogLimit> {
+        Compute::log_limits(self)
     }
 }

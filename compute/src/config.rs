@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use storage::BranchId;
 
+use crate::governor::GovernorConfig;
+
 /// What [`crate::Compute::start`] needs to know.
 #[derive(Clone, Debug)]
 pub struct ComputeConfig {
@@ -20,6 +22,8 @@ pub struct ComputeConfig {
     pub spill_directory: Option<PathBuf>,
     /// What all transactions together may hold there; 54000 beyond.
     pub spill_limit_bytes: u64,
+    /// How far those who follow the log may fall behind before writers are slowed.
+    pub governor: GovernorConfig,
 }
 
 impl ComputeConfig {
@@ -33,6 +37,7 @@ impl ComputeConfig {
             transactions_limit_bytes: memory_bytes / 4,
             spill_directory: None,
             spill_limit_bytes: DEFAULT_SPILL_LIMIT_BYTES,
+            governor: GovernorConfig::default(),
         }
     }
 }

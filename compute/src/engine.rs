@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use crate::blocking::block_on;
 use crate::cache::PageCache;
 use crate::config::ComputeConfig;
+use crate::governor::Governor;
 use crate::lock::{LockTable, OwnerId};
 use crate::positions::Positions;
 use crate::reclaim::ReclaimQueue;
@@ -28,6 +29,7 @@ pub(crate) struct Engine {
     pub(crate) cache: Arc<PageCache>,
     pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) shipper: Arc<Shipper>,
+    pub(crate) governor: Governor,
     pub(crate) locks: LockTable,
     pub(crate) spilling: Arc<Spilling>,
     pub(crate) reclaim: Arc<ReclaimQueue>,

@@ -20,6 +20,7 @@ mod cache;
 mod compute;
 mod config;
 mod engine;
+mod governor;
 mod lock;
 mod metrics;
 mod positions;
@@ -33,3 +34,4 @@ pub mod wire;
 
 pub use compute::{Compute, StartError};
 pub use config::ComputeConfig;
+pub use governor::GovernorConfig;

@@ -46,11 +46,14 @@ fn publish(engine: &Engine) {
     gauge!("alluvium_compute_applied_lsn").set(engine.positions.applied().0 as f64);
     gauge!("alluvium_compute_sealed_lsn").set(engine.positions.sealed().0 as f64);
     gauge!("alluvium_compute_durable_lsn").set(engine.positions.durable().0 as f64);
+    engine.governor.publish();
     let cache = &engine.cache;
     counter!("alluvium_cache_misses_total").absolute(cache.counters.misses.load(Ordering::Relaxed));
     counter!("alluvium_cache_evictions_total").absolute(cache.counters.evictions.load(Ordering::Relaxed));
     counter!("alluvium_cache_versions_collected_total")
         .absolute(cache.counters.versions_collected.load(Ordering::Relaxed));
+    let (made, droppable) = cache.versions_made();
+    gauge!("alluvium_cache_undroppable_versions").set((made - droppable) as f64);
     gauge!("alluvium_cache_old_versions").set(cache.counters.old_versions.load(Ordering::Relaxed) as f64);
     gauge!("alluvium_cache_capacity_pages").set(f64::from(cache.capacity_pages()));
     gauge!("alluvium_cache_free_pages").set(f64::from(cache.free_pages()));

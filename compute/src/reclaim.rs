@@ -164,6 +164,7 @@ fn reclaim(engine: &Arc<Engine>, row: Upkeep) -> Result<()> {
                 if engine.reclaim.state.lock().stop {
                     return Ok(());
                 }
+                engine.governor.pay_commit();
             }
             Ok(())
         }

@@ -34,6 +34,7 @@ use sql::error::{Result, SqlError, SqlState};
 use storage::{BranchId, Epoch, Lsn};
 use tokio::sync::mpsc;
 
+use crate::cache::PageCache;
 use crate::positions::Positions;
 use crate::sequencer::Sequencer;
 
@@ -47,6 +48,8 @@ const LAST_RETRY: Duration = Duration::from_millis(200);
 /// unknown.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(30);
 
+const FENCED: &str = "this compute is no longer the primary: another one has taken over";
+
 /// Sealed batches: a contiguous piece of the log.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -55,6 +58,8 @@ pub(crate) struct Group {
     pub(crate) bytes: Bytes,
     /// Offsets at which it may be cut into appends.
     pub(crate) cuts: Vec<usize>,
+    /// Page versions that the cache had made when it was sealed.
+    pub(crate) versions_made: u64,
 }
 
 /// See the module.
@@ -66,6 +71,7 @@ pub(crate) struct Shipper {
     /// Set once writing has ended, with the reason beside it.
     failed: AtomicBool,
     failure: Mutex<Option<SqlError>>,
+    failed_notice: tokio::sync::Notify,
     /// The log's disk is full: new commits are refused, those under way wait.
     log_is_full: AtomicBool,
     /// Commits up to here were answered with 08007 while the log could not be reached.
@@ -118,6 +124,7 @@ impl Shipper {
             waiters: Mutex::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
+            failed_notice: tokio::sync::Notify::new(),
             log_is_full: AtomicBool::new(false),
             given_up: AtomicU64::new(0),
             group_count: AtomicU64::new(0),
@@ -174,11 +181,33 @@ impl Shipper {
     pub(crate) fn fail(&self, error: SqlError) {
         self.failure.lock().get_or_insert(error);
         self.failed.store(true, Ordering::Release);
+        self.failed_notice.notify_waiters();
         self.wake(Lsn::MAX);
     }
 
-    fn durable(&self, end_lsn: Lsn) {
+    /// Resolves when writing has ended for good, with the reason.
+    pub(crate) async fn failed(&self) -> SqlError {
+        let notice = self.failed_notice.notified();
+        tokio::pin!(notice);
+        // Before looking: a failure in between wakes it.
+        notice.as_mut().enable();
+        if self.failure().is_none() {
+            notice.await;
+        }
+        self.failure().expect("set before the notice")
+    }
+
+    /// The log has granted a higher epoch to another.
+    pub(crate) fn fenced(&self) {
+        if !self.failed.load(Ordering::Acquire) {
+            tracing::error!("the log has granted the branch to another compute");
+            self.fail(SqlError::new(SqlState::ADMIN_SHUTDOWN, FENCED));
+        }
+    }
+
+    fn durable(&self, end_lsn: Lsn, versions_made: u64, cache: &PageCache) {
         self.positions.raise_durable(end_lsn);
+        cache.versions_droppable(versions_made);
         self.under_way.fetch_sub(1, Ordering::AcqRel);
         self.wake(end_lsn);
     }
@@ -260,15 +289,16 @@ pub(crate) async fn drive(
     shipper: Arc<Shipper>,
     mut groups: mpsc::Receiver<Group>,
     to: Destination,
+    cache: Arc<PageCache>,
     sequencer: Weak<Sequencer>,
 ) {
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;
-            Some((end_lsn, outcome)) = under_way.next(), if !under_way.is_empty() => match outcome {
+            Some((end_lsn, versions_made, outcome)) = under_way.next(), if !under_way.is_empty() => match outcome {
                 Ok(()) => {
-                    shipper.durable(end_lsn);
+                    shipper.durable(end_lsn, versions_made, &cache);
                     let Some(sequencer) = sequencer.upgrade() else { continue };
                     sequencer.seal_more();
                 }
@@ -289,21 +319,21 @@ pub(crate) async fn drive(
 fn ended(error: &LogError) -> SqlError {
     tracing::error!(%error, "the log refuses this compute's writes");
     let text = match error {
-        LogError::Fenced { .. } => "this compute is no longer the primary: another one has taken over",
+        LogError::Fenced { .. } => FENCED,
         _ => "this compute cannot write any more and must be restarted",
     };
     SqlError::new(SqlState::ADMIN_SHUTDOWN, text)
 }
 
 /// Appends a group, in as many pieces as the log's limit makes necessary.
-async fn append(shipper: &Shipper, to: &Destination, group: Group) -> (Lsn, std::result::Result<(), LogError>) {
+async fn append(shipper: &Shipper, to: &Destination, group: Group) -> (Lsn, u64, std::result::Result<(), LogError>) {
     for (from, until) in pieces(&group) {
         let start_lsn = group.start_lsn.advance(from as u64);
         if let Err(error) = append_piece(shipper, to, start_lsn, group.bytes.slice(from..until), group.end_lsn).await {
-            return (group.end_lsn, Err(error));
+            return (group.end_lsn, group.versions_made, Err(error));
         }
     }
-    (group.end_lsn, Ok(()))
+    (group.end_lsn, group.versions_made, Ok(()))
 }
 
 fn pieces(group: &Group) -> Vec<(usize, usize)> {

@@ -164,7 +164,8 @@ impl LogClient for MemoryLog {
 
     async fn status(&self, _branch: BranchId) -> Result<BranchStatus, LogError> {
         let state = self.state.lock();
-        Ok(BranchStatus { epoch: state.epoch, first_lsn: Lsn::ZERO, durable_lsn: state.end_lsn })
+        let (epoch, durable_lsn) = (state.epoch, state.end_lsn);
+        Ok(BranchStatus { epoch, first_lsn: Lsn::ZERO, durable_lsn, consumers: Vec::new() })
     }
 
     async fn report_consumer(&self, _branch: BranchId, _consumer: &str, _durable: Lsn) -> Result<(), LogError> {

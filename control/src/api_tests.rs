@@ -33,6 +33,7 @@ fn state(reasons: &[&str]) -> ClusterStatus {
             sealed_lsn: "0/20".to_owned(),
             durable_lsn: "0/10".to_owned(),
             unconfirmed_bytes: 32,
+            limits: Vec::new(),
         }),
         log: None,
         page_server: None,

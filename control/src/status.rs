@@ -36,6 +36,23 @@ pub struct ComputeStatus {
     pub durable_lsn: String,
     /// Applied and not confirmed, in bytes.
     pub unconfirmed_bytes: u64,
+    /// Who is so far behind that writers are slowed. Empty when nobody is.
+    pub limits: Vec<LimitStatus>,
+}
+
+/// Somebody who follows the log and slows writers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LimitStatus {
+    /// Who.
+    pub component: String,
+    /// Of what it is behind.
+    pub reason: String,
+    /// How far, in bytes.
+    pub lag_bytes: u64,
+    /// How far it should be at most.
+    pub limit_bytes: u64,
+    /// For how long a writer waits for each MiB that it appends.
+    pub delay_ms_per_mib: u64,
 }
 
 /// The log of the branch.

@@ -15,7 +15,7 @@ pub struct EpochGrant {
 }
 
 /// State of a branch's stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchStatus {
     /// Highest epoch granted; zero before the first.
     pub epoch: Epoch,
@@ -23,6 +23,9 @@ pub struct BranchStatus {
     pub first_lsn: Lsn,
     /// End of what a majority has on disk.
     pub durable_lsn: Lsn,
+    /// Who consumes the stream, by name, and below which LSN each holds everything elsewhere: see
+    /// [`LogClient::report_consumer`].
+    pub consumers: Vec<(String, Lsn)>,
 }
 
 /// A contiguous piece of a branch's log: one appended group, as it was appended.

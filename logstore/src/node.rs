@@ -533,8 +533,15 @@ impl Node {
     fn status(&self, branch: BranchId) -> BranchStatus {
         let first_lsn = self.published.branch(branch).first_lsn();
         match self.machine.branch(branch) {
-            Some(state) => BranchStatus { epoch: state.epoch, first_lsn, durable_lsn: state.end_lsn },
-            None => BranchStatus { epoch: Default::default(), first_lsn, durable_lsn: Lsn::ZERO },
+            Some(state) => BranchStatus {
+                epoch: state.epoch,
+                first_lsn,
+                durable_lsn: state.end_lsn,
+                consumers: state.consumers.iter().map(|(name, position)| (name.clone(), *position)).collect(),
+            },
+            None => {
+                BranchStatus { epoch: Default::default(), first_lsn, durable_lsn: Lsn::ZERO, consumers: Vec::new() }
+            }
         }
     }
 

@@ -100,7 +100,8 @@ impl LogClient for ShiftedLog {
         let begin = self.begin(branch);
         let status = self.inner.status(branch).await.map_err(|failed| error(begin, failed))?;
         let (first_lsn, durable_lsn) = (lsn(begin, status.first_lsn), lsn(begin, status.durable_lsn));
-        Ok(BranchStatus { first_lsn, durable_lsn, ..status })
+        let consumers = status.consumers.into_iter().map(|(name, position)| (name, lsn(begin, position))).collect();
+        Ok(BranchStatus { first_lsn, durable_lsn, consumers, ..status })
     }
 
     async fn report_consumer(&self, branch: BranchId, consumer: &str, durable_lsn: Lsn) -> Result<(), LogError> {

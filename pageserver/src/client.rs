@@ -135,7 +135,8 @@ pub trait PageClient: Send + Sync {
     /// Progress.
     async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError>;
     /// The last commit that is known to have been made at or before a time (microseconds since 1970 UTC), to within about
-    /// half a second; `None` when history does not reach back so far.
+    /// half a second; `None` when history does not reach back so far. Commits that the server has not read yet are not
+    /// known to it: [`crate::cluster::branches::find_time`] takes care of that.
     async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {
         let reason = format!("the commit of branch {branch} at {time_us} µs is not known here");
         Err(PageError::Unavailable { reason })

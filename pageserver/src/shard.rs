@@ -18,6 +18,7 @@ use crate::caches::Caches;
 use crate::compaction::{Job, JobContext, LayerId};
 use crate::config::PageServerConfig;
 use crate::decode::PageBatch;
+use crate::metrics as names;
 use crate::owner::{ManifestOwner, OwnerError};
 use crate::page_cache::PageCache;
 use crate::read::ReadMeters;
@@ -140,6 +141,20 @@ impl Shard {
         self.labels.clone()
     }
 
+    /// Tells the shard's gauges where it stands.
+    pub fn publish(&self) {
+        let view = self.view();
+        let held_bytes = view.open().bytes() + view.frozen_bytes();
+        self.set_gauges(held_bytes as f64, view.layers().len() as f64, |lsn| lsn.0 as f64);
+    }
+
+    fn set_gauges(&self, held_bytes: f64, layers: f64, shown: impl Fn(Lsn) -> f64) {
+        metrics::gauge!(names::BUFFER_BYTES, self.labels()).set(held_bytes);
+        metrics::gauge!(names::LAYERS, self.labels()).set(layers);
+        metrics::gauge!(names::DURABLE_LSN, self.labels()).set(shown(self.view().layers().durable_lsn()));
+        metrics::gauge!(names::INGESTED_LSN, self.labels()).set(shown(self.ingested()));
+    }
+
     /// Notes that the log no longer has what comes after the layers.
     pub fn set_stranded(&self) {
         self.stranded.store(true, Ordering::Release);
@@ -257,9 +272,8 @@ impl Shard {
         };
         let outcome = self.owner.update(change, pause, show).await;
         match &outcome {
-            Ok(manifest) => {
-                metrics::gauge!(crate::metrics::LAYERS, self.labels()).set(manifest.layers.len() as f64);
-                metrics::gauge!(crate::metrics::DURABLE_LSN, self.labels()).set(manifest.durable_lsn.0 as f64);
+            Ok(_) => {
+                self.publish();
                 self.announce_change();
             }
             Err(error) => {
@@ -304,6 +318,14 @@ impl Shard {
     /// Whether a layer was written by an earlier owner.
     pub fn is_from_earlier_owner(&self, name: LayerName) -> bool {
         name.generation < self.generation
+    }
+}
+
+impl Drop for Shard {
+    /// A shard that is served elsewhere must not look as if it stood still here. Where it is served here again, its gauges
+    /// are set anew within half a second.
+    fn drop(&mut self) {
+        self.set_gauges(0.0, 0.0, |_| f64::NAN);
     }
 }
 

@@ -279,6 +279,25 @@ pub trait Transaction: Send + Sync {
     fn interrupt(&self) -> &Arc<Interrupt>;
 }
 
+/// Somebody who follows the log and is so far behind that writers are slowed, as `alluvium_log_rate` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogLimit {
+    /// Who.
+    pub component: String,
+    /// Of what it is behind, for people.
+    pub reason: String,
+    /// How far.
+    pub lag_bytes: u64,
+    /// How far it should be at most; writers are slowed from a quarter of it on.
+    pub limit_bytes: u64,
+    /// What it has taken a second of late, as far as that is known.
+    pub drain_bytes_per_second: Option<u64>,
+    /// What writers have appended to the log a second of late.
+    pub append_bytes_per_second: u64,
+    /// For how long a writer waits for each KiB that it appends, microseconds.
+    pub delay_us_per_kib: f64,
+}
+
 /// The engine of one compute.
 pub trait Store: Send + Sync {
     /// Begins a transaction. `interrupt` is the session's; it outlives its transactions.
@@ -320,6 +339,10 @@ pub trait Store: Send + Sync {
     /// it), published before that commit's locks are released. Catalog and plan caches are keyed by it:
     /// whoever holds a table lock and finds its catalog's version here knows the table has not changed.
     fn catalog_version(&self) -> u64;
+    /// What slows writers now. A store without others behind it has nothing that could.
+    fn log_limits(&self) -> Vec<LogLimit> {
+        Vec::new()
+    }
 }
 
 pub use crate::interrupt::{Interrupt, InterruptReason};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use logstore::grpc::{ClusterStatus, NodeStatus, Operator, RemoteLog};
 
 use super::ports::free_port;
+use super::proxy::Wires;
 use super::tier::Tier;
 
 pub const CLUSTER: &str = "test-cluster";
@@ -18,8 +19,14 @@ pub struct LogNodes {
     /// Whose addresses every node is told.
     first: Vec<u64>,
     running: BTreeMap<u64, Tier>,
-    /// Options that every node is given beside its own.
-    options: Vec<String>,
+    /// What lies between the nodes and whoever talks to them; none: nothing does.
+    pub wires: Option<Wires>,
+    /// Where nodes listen behind their wires.
+    behind: BTreeMap<u64, u16>,
+    /// Nodes whose data is not where the others' is.
+    pub elsewhere: BTreeMap<u64, PathBuf>,
+    /// More options of every node.
+    pub options: Vec<String>,
 }
 
 impl LogNodes {
@@ -30,15 +37,51 @@ impl LogNodes {
 
     /// The same, each with further options.
     pub fn start_with(directory: &Path, count: u64, options: &[&str]) -> LogNodes {
-        let ports = (1..=count).map(|node| (node, free_port())).collect();
-        let first = (1..=count).collect();
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let directory = directory.to_owned();
-        let mut nodes = LogNodes { directory, ports, first, running: BTreeMap::new(), options };
-        for node in 1..=count {
-            nodes.start_node(node);
-        }
+        let mut nodes = LogNodes::new(directory, count);
+        nodes.options = options.iter().map(|option| (*option).to_owned()).collect();
+        nodes.start_all();
         nodes
+    }
+
+    /// Nodes 1 to `count`, not started yet.
+    pub fn new(directory: &Path, count: u64) -> LogNodes {
+        LogNodes {
+            directory: directory.to_owned(),
+            ports: (1..=count).map(|node| (node, free_port())).collect(),
+            first: (1..=count).collect(),
+            running: BTreeMap::new(),
+            wires: None,
+            behind: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+            options: Vec::new(),
+        }
+    }
+
+    /// Starts nodes 1 to `count`, reached over wires only. They are called `log-1` and so on there.
+    pub async fn start_wired(directory: &Path, count: u64) -> LogNodes {
+        let mut nodes = LogNodes::new(directory, count);
+        let wires = Wires::default();
+        for (&node, &port) in &nodes.ports {
+            let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("it was free");
+            let behind = free_port();
+            wires.lead(listener, &format!("log-{node}"), ([127, 0, 0, 1], behind).into());
+            nodes.behind.insert(node, behind);
+        }
+        nodes.wires = Some(wires);
+        nodes.start_all();
+        nodes
+    }
+
+    /// Starts all nodes.
+    pub fn start_all(&mut self) {
+        for node in self.first.clone() {
+            self.start_node(node);
+        }
+    }
+
+    /// Those that the cluster began with.
+    pub fn numbers(&self) -> Vec<u64> {
+        self.first.clone()
     }
 
     pub fn address(&self, node: u64) -> String {
@@ -50,7 +93,7 @@ impl LogNodes {
     }
 
     fn data_dir(&self, node: u64) -> PathBuf {
-        self.directory.join(format!("log-{node}"))
+        self.elsewhere.get(&node).cloned().unwrap_or_else(|| self.directory.join(format!("log-{node}")))
     }
 
     /// Starts a node on what its directory holds; one that is new gets a port.
@@ -61,23 +104,17 @@ impl LogNodes {
             named.push(node);
         }
         let peers: Vec<String> = named.iter().map(|&node| format!("{node}={}", self.address(node))).collect();
-        let (node_id, peers) = (node.to_string(), peers.join(","));
-        let data_dir = self.data_dir(node).display().to_string();
-        let mut arguments = vec![
-            "logstore",
-            "--node-id",
-            &node_id,
-            "--cluster-id",
-            CLUSTER,
-            "--peers",
-            &peers,
-            "--data-dir",
-            &data_dir,
-            "--segment-size",
-            "32MiB",
-        ];
+        let (number, peers, data) = (node.to_string(), peers.join(","), self.data_dir(node).display().to_string());
+        let mut arguments = vec!["logstore", "--node-id", &number, "--cluster-id", CLUSTER, "--peers", &peers];
+        arguments.extend(["--data-dir", &data, "--segment-size", "32MiB"]);
+        let listen = self.behind.get(&node).map(|port| format!("127.0.0.1:{port}"));
+        arguments.extend(listen.iter().flat_map(|listen| ["--listen", listen]));
         arguments.extend(self.options.iter().map(String::as_str));
-        self.running.insert(node, Tier::start(&arguments));
+        let tier = Tier::start(&arguments);
+        if let Some(wires) = &self.wires {
+            wires.name(tier.id(), &format!("log-{node}"));
+        }
+        self.running.insert(node, tier);
     }
 
     /// Gives a port to a node that will be added.
@@ -92,6 +129,11 @@ impl LogNodes {
 
     pub fn process(&self, node: u64) -> u32 {
         self.running[&node].id()
+    }
+
+    /// Nodes that run.
+    pub fn tiers(&self) -> impl Iterator<Item = &Tier> {
+        self.running.values()
     }
 
     /// Takes the disk away from a node that does not run.

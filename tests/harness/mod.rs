@@ -2,15 +2,19 @@
 
 #![allow(dead_code)]
 
+pub mod cluster;
 pub mod log_nodes;
 pub mod pgbench;
 pub mod ports;
 pub mod postgres;
+pub mod proxy;
 pub mod random;
 pub mod raw;
 pub mod s3;
+pub mod small_disk;
 pub mod tier;
 pub mod tools;
+pub mod writers;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;

@@ -15,7 +15,7 @@ use super::pool::Frame;
 use super::{CacheError, PageCache, PinnedPage};
 use crate::blocking::{INTERRUPT_POLL, block_on, blocking, check_interrupt};
 
-/// How long a page server may be away or behind before a statement fails.
+/// How long a page server may be away, or make no progress through the log, before a statement fails.
 const FETCH_DEADLINE: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(2);
 const LAST_RETRY: Duration = Duration::from_millis(250);
@@ -135,12 +135,20 @@ impl PageCache {
     /// Asks until there is an answer that retrying would not change.
     #[expect(clippy::disallowed_methods, reason = "when to give up; never which version is right")]
     async fn request(&self, page: PageNo, at: Lsn, priority: Priority) -> Result<PageImage, PageError> {
-        let deadline = Instant::now() + FETCH_DEADLINE;
+        let mut deadline = Instant::now() + FETCH_DEADLINE;
+        let mut furthest = Lsn::ZERO;
         let mut pause = FIRST_RETRY;
         loop {
             let request = self.request_for(page, at, priority);
             let answer = self.client.get_pages(self.branch, &[request]).await.pop();
             let answer = answer.unwrap_or_else(|| Err(PageError::Unavailable { reason: "empty answer".into() }));
+            if let Err(PageError::Behind { reached, .. }) = &answer
+                && *reached > furthest
+            {
+                // It is on its way: what it is asked for is a finite piece of log away.
+                furthest = *reached;
+                deadline = Instant::now() + FETCH_DEADLINE;
+            }
             match answer {
                 Err(error) if error.is_transient() && Instant::now() < deadline => {
                     tokio::time::sleep(pause).await;

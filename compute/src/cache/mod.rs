@@ -80,6 +80,9 @@ pub(crate) struct Counters {
     pub(crate) versions_collected: AtomicU64,
     /// Versions kept for snapshots or for the gap between durable and applied, now.
     pub(crate) old_versions: AtomicU64,
+    /// Versions that the sequencer has made, ever, and how many of these the log has confirmed: they may be dropped.
+    versions_made: AtomicU64,
+    versions_droppable: AtomicU64,
     /// How long misses took.
     pub(crate) fetch_latency_us: metrics::Histogram,
 }
@@ -127,6 +130,8 @@ impl PageCache {
                 evictions: AtomicU64::new(0),
                 versions_collected: AtomicU64::new(0),
                 old_versions: AtomicU64::new(0),
+                versions_made: AtomicU64::new(0),
+                versions_droppable: AtomicU64::new(0),
                 fetch_latency_us: metrics::histogram!("alluvium_cache_get_page_latency_us"),
             },
         }
@@ -156,6 +161,18 @@ impl PageCache {
     /// Pages that a commit may make or copy in any case: its reserve counts too.
     pub(crate) fn reserved_pages(&self) -> usize {
         self.pool.available_reserved() as usize
+    }
+
+    /// Page versions made by commits since the start, and how many of them are durable in the log, so that they may be
+    /// dropped.
+    pub(crate) fn versions_made(&self) -> (u64, u64) {
+        let droppable = self.counters.versions_droppable.load(Ordering::Relaxed);
+        (self.counters.versions_made.load(Ordering::Relaxed).max(droppable), droppable)
+    }
+
+    /// The versions counted by then are durable in the log.
+    pub(crate) fn versions_droppable(&self, made: u64) {
+        self.counters.versions_droppable.fetch_max(made, Ordering::Relaxed);
     }
 
     fn frame(raw: u32) -> Option<Frame> {
@@ -374,6 +391,9 @@ impl PageCache {
                 made
             }
         };
+        // The sequencer's holder alone writes it.
+        let count = self.counters.versions_made.load(Ordering::Relaxed);
+        self.counters.versions_made.store(count + 1, Ordering::Relaxed);
         let header = self.pool.header(made);
         header.lsn.store(PENDING, Ordering::Relaxed);
         header.end.store(CURRENT, Ordering::Relaxed);

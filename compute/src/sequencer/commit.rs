@@ -291,6 +291,7 @@ impl Sequencer {
         unsafe { self.cache.stamp(&inner.changes, lsn, &mut inner.replaced) };
         inner.changes.clear();
         inner.applying = false;
+        crate::governor::charge(lsn.since(self.positions.applied()));
         self.positions.set_applied(lsn);
         self.unsealed_bytes.store(inner.encoder.buffered_bytes() as u64, Ordering::Relaxed);
         self.seal(inner);

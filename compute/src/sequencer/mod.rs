@@ -208,7 +208,9 @@ impl Sequencer {
         self.positions.set_sealed(end_lsn);
         self.unsealed_bytes.store(0, Ordering::Relaxed);
         // Within the lock, so that groups reach the log in order.
-        self.shipper.send(Group { start_lsn, end_lsn, bytes: group_bytes(buffer, &mut inner.spare), cuts });
+        let bytes = group_bytes(buffer, &mut inner.spare);
+        let (versions_made, _) = self.cache.versions_made();
+        self.shipper.send(Group { start_lsn, end_lsn, bytes, cuts, versions_made });
     }
 
     /// By the sequencer's holder.

@@ -695,6 +695,9 @@ impl Transaction for EngineTransaction {
         }
         let outcome = self.commit_assembled(&commit);
         self.finish(&mut state);
+        drop(state);
+        // All locks are released: only its own client waits.
+        self.engine.governor.pay_commit();
         match outcome {
             Ok(lsn) => {
                 self.engine.reclaim_later(reclaim);

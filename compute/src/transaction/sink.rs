@@ -134,6 +134,7 @@ impl PageSink {
         if lsn.since(self.engine.positions.durable().min(lsn)) > limit {
             self.engine.block_durable(Lsn(lsn.0 - limit / 2))?;
         }
+        self.engine.governor.pay()?;
         Ok(())
     }
 }

@@ -249,6 +249,7 @@ impl LogClient for RemoteLog {
                 epoch: Epoch(answer.epoch),
                 first_lsn: Lsn(answer.first_lsn),
                 durable_lsn: Lsn(answer.durable_lsn),
+                consumers: answer.consumers.into_iter().map(|one| (one.name, Lsn(one.durable_lsn))).collect(),
             };
             Ok((status, answer.failure))
         })

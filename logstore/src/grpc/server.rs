@@ -62,6 +62,10 @@ async fn serve_appends(
 
 type Answered<T> = Result<Response<T>, Status>;
 
+fn consumer((name, durable_lsn): (String, Lsn)) -> wire::Consumer {
+    wire::Consumer { name, durable_lsn: durable_lsn.0 }
+}
+
 #[tonic::async_trait]
 impl LogService for LogServer {
     async fn acquire_epoch(&self, request: Request<wire::AcquireEpochRequest>) -> Answered<wire::AcquireEpochResponse> {
@@ -112,6 +116,7 @@ impl LogService for LogServer {
                 first_lsn: status.first_lsn.0,
                 durable_lsn: status.durable_lsn.0,
                 failure: None,
+                consumers: status.consumers.into_iter().map(consumer).collect(),
             },
             Err(error) => wire::StatusResponse { failure: Some(to_failure(error)), ..Default::default() },
         };

@@ -89,7 +89,8 @@ impl LogClient for FileLog {
     }
 
     async fn status(&self, _: BranchId) -> Result<BranchStatus, LogError> {
-        Ok(BranchStatus { epoch: Epoch(1), first_lsn: Lsn::ZERO, durable_lsn: self.end() })
+        let (epoch, first_lsn) = (Epoch(1), Lsn::ZERO);
+        Ok(BranchStatus { epoch, first_lsn, durable_lsn: self.end(), consumers: Vec::new() })
     }
 
     async fn report_consumer(&self, _: BranchId, _: &str, _: Lsn) -> Result<(), LogError> {

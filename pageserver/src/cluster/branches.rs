@@ -1,10 +1,12 @@
 //! Making and deleting branches: records in the directory. Nothing is copied.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use logstore::client::LogClient;
 use logstore::shifted::ShiftedLog;
 use storage::{BranchId, Lsn};
+use tokio::time::Instant;
 
 use super::directory::{Directory, DirectoryError, Snapshot};
 use super::record::{BranchRecord, MAX_TEXT_BYTES, Placement};
@@ -58,6 +60,38 @@ pub fn log_of(
     match snapshot.lineage(branch) {
         Some(lineage) => Ok(Arc::new(ShiftedLog::new(log, lineage.begins()))),
         None => refused(format!("an ancestor of branch {branch} is missing from the directory")),
+    }
+}
+
+/// How long page servers may take to read what the log holds when a time is looked up.
+const READ_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The last commit of a branch at or before a time; `None` when history does not reach back so far. `end` is the end of
+/// its log by now.
+///
+/// What page servers answer is right only as far as they have read the log: a commit that they have not seen may
+/// have been made before the time too. So an answer counts when one of them knows a later commit, one made after the time
+/// (commit times never go back), or when all have read the log to its end.
+pub async fn find_time(
+    pages: &dyn PageClient,
+    branch: BranchId,
+    time_us: u64,
+    end: Lsn,
+) -> Result<Option<Lsn>, DirectoryError> {
+    let deadline = Instant::now() + READ_WITHIN;
+    loop {
+        // In this order: what is known to be the latest must have been known when the time was asked for.
+        let reached = pages.status(branch).await.map_err(unanswered)?.ingested_lsn;
+        let latest = pages.lsn_at(branch, u64::MAX).await.map_err(unanswered)?;
+        let found = pages.lsn_at(branch, time_us).await.map_err(unanswered)?;
+        if latest > found || reached >= end {
+            return Ok(found);
+        }
+        if Instant::now() >= deadline {
+            return refused(format!("page servers have read the log up to {reached} only, and it ends at {end}"));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -118,7 +152,7 @@ impl Branches {
         let lsn = match point {
             BranchPoint::Now => end,
             BranchPoint::At(lsn) => lsn,
-            BranchPoint::Time(time_us) => match self.pages.lsn_at(parent.branch, time_us).await.map_err(unanswered)? {
+            BranchPoint::Time(time_us) => match find_time(&*self.pages, parent.branch, time_us, end).await? {
                 Some(lsn) => lsn,
                 None => return refused("history from before that time is not kept".to_owned()),
             },

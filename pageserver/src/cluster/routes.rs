@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use parking_lot::RwLock;
 use storage::layout::ShardLayout;
 use storage::{BranchId, Lsn, ShardId};
@@ -174,9 +175,21 @@ impl PageClient for RoutedPages {
     async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {
         self.refresh().await?;
         let route = self.route(branch).await?;
-        let address = route.addresses.iter().find(|address| !address.is_empty());
-        let address = address.ok_or_else(|| unavailable(format!("nobody serves branch {branch}")))?;
-        self.client(address).lsn_at(branch, time_us).await
+        let mut addresses: Vec<_> = route.addresses.iter().filter(|address| !address.is_empty()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        // Each has seen all commits of the log as far as it has read it: the latest answer is of the one that knows most.
+        let asked = addresses.into_iter().map(|address| {
+            let client = self.client(address);
+            async move { client.lsn_at(branch, time_us).await }
+        });
+        let answers = join_all(asked).await;
+        let best = answers.into_iter().reduce(|best, answer| match (best, answer) {
+            (Ok(best), Ok(answer)) => Ok(best.max(answer)),
+            (Ok(best), Err(_)) => Ok(best),
+            (Err(_), answer) => answer,
+        });
+        best.unwrap_or_else(|| Err(unavailable(format!("nobody serves branch {branch}"))))
     }
 
     async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {

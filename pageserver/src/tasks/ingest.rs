@@ -70,8 +70,7 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
             }
             _ = age_check.tick() => {
                 let view = shard.view();
-                let held_bytes = view.open().bytes() + view.frozen_bytes();
-                metrics::gauge!(names::BUFFER_BYTES, shard.labels()).set(held_bytes as f64);
+                shard.publish();
                 shard.admission.report();
                 if view.open().end_lsn() == view.open().start_lsn() {
                     opened = Instant::now();

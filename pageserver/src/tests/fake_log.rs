@@ -108,7 +108,7 @@ impl LogClient for FakeLog {
     async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError> {
         let stream = self.stream(branch);
         let (first_lsn, durable_lsn) = (*stream.first.lock(), *stream.end.borrow());
-        Ok(BranchStatus { epoch: Epoch(1), first_lsn, durable_lsn })
+        Ok(BranchStatus { epoch: Epoch(1), first_lsn, durable_lsn, consumers: Vec::new() })
     }
 
     async fn report_consumer(&self, branch: BranchId, consumer: &str, durable_lsn: Lsn) -> Result<(), LogError> {

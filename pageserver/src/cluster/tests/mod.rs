@@ -2,6 +2,7 @@
 
 mod branching;
 mod servers;
+mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
 

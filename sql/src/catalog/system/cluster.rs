@@ -80,6 +80,10 @@ system_views! { "pg_catalog"
         session_time: FLOAT8, active_time: FLOAT8, idle_in_transaction_time: FLOAT8, sessions: INT8,
         sessions_abandoned: INT8, sessions_fatal: INT8, sessions_killed: INT8, stats_reset: TIMESTAMPTZ
     }
+    12900 alluvium_log_rate = alluvium_log_rate {
+        component: TEXT, reason: TEXT, lag_bytes: INT8, limit_bytes: INT8, drain_bytes_per_second: INT8,
+        append_bytes_per_second: INT8, delay_us_per_kib: FLOAT8
+    }
 }
 
 /// `pg_tablespace.oid` of `pg_default`.
@@ -266,6 +270,18 @@ fn pg_stat_database(context: &SystemContext<'_>, rows: &mut Rows) -> Result<()> 
     for database in context.catalog.databases() {
         let connected = activity.iter().filter(|session| session.database == database.oid).count();
         row!(rows, datid: database.oid, datname: &database.name, numbackends: connected as i32);
+    }
+    Ok(())
+}
+
+/// What slows writers now: nothing, mostly.
+fn alluvium_log_rate(context: &SystemContext<'_>, rows: &mut Rows) -> Result<()> {
+    let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    for limit in context.store.log_limits() {
+        row!(rows,
+            component: limit.component, reason: limit.reason, lag_bytes: count(limit.lag_bytes),
+            limit_bytes: count(limit.limit_bytes), drain_bytes_per_second: limit.drain_bytes_per_second.map(count),
+            append_bytes_per_second: count(limit.append_bytes_per_second), delay_us_per_kib: limit.delay_us_per_kib);
     }
     Ok(())
 }
