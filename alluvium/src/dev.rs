@@ -73,7 +73,15 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     let directory = DataDirectory::open(&arguments.data_dir)?;
     step("data directory locked");
 
-    let log_config = LogStoreConfig { retain_all: arguments.retain_log, ..LogStoreConfig::new(directory.sub("log")?) };
+    // A sixteenth of the memory, as far as that makes sense: half for what consumers may ask for again, half for appends
+    // under way.
+    let log_memory = usize::try_from(arguments.memory / 16).map_err(|_| "--memory is too large".to_owned())?;
+    let log_config = LogStoreConfig {
+        retain_all: arguments.retain_log,
+        recent_bytes: (log_memory / 2).clamp(1 << 20, 32 << 20),
+        queue_bytes: (log_memory / 2).clamp(16 << 20, 64 << 20),
+        ..LogStoreConfig::new(directory.sub("log")?)
+    };
     let log = tokio::task::block_in_place(|| LogStore::open(log_config))
         .map_err(|error| format!("cannot open the log: {error}"))?;
     if archive.is_none() {
@@ -97,7 +105,7 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     let pages = Arc::new(pages);
     step("page server attached");
 
-    let compute_memory = usize::try_from(arguments.memory / 2).map_err(|_| "--memory is too large".to_owned())?;
+    let compute_memory = usize::try_from(arguments.memory / 16 * 7).map_err(|_| "--memory is too large".to_owned())?;
     let temporary = directory.sub("tmp")?;
     let compute_config = ComputeConfig {
         spill_directory: Some(temporary.clone()),
@@ -109,7 +117,7 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
         .await
         .map_err(|error| format!("cannot start the compute: {error}"))?;
     let store: Arc<dyn Store> = compute.clone();
-    // Out of the quarter that neither the compute nor the page server has.
+    // The quarter that neither the compute nor the page server nor the log has.
     let hash_memory = arguments.memory / 4;
     let front = Front::start(&arguments.front, listener, store, temporary, hash_memory)?;
     step("compute open for writes");

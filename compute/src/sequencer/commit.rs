@@ -8,6 +8,7 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use sql::error::{Result, SqlError, SqlState};
 use storage::btree::{self, Prepared};
+use storage::page::PAGE_SIZE_BYTES;
 use storage::{Lsn, PageNo, TreeId};
 
 use super::writer::{BatchWriter, NewestReader};
@@ -19,8 +20,9 @@ use crate::transaction::Writes;
 /// Leaves copied ahead for one commit. Larger commits copy the rest inside: they are not what the rate of
 /// commits is made of.
 const COPY_AHEAD_LIMIT: usize = 256;
-/// Log bytes applied and not yet taken by the log, beyond which commits wait outside.
-const UNSEALED_LIMIT_BYTES: u64 = 32 << 20;
+/// Log bytes applied and not yet taken by the log, beyond which commits wait outside: an eighth of the page cache,
+/// within these bounds.
+const UNSEALED_LIMITS_BYTES: (u64, u64) = (4 << 20, 32 << 20);
 /// Longest batch that we make; consumers refuse more.
 pub(super) const BATCH_LIMIT_BYTES: usize = (storage::batch::MAX_BATCH_BYTES / 2) as usize;
 
@@ -114,11 +116,13 @@ impl Sequencer {
     /// Backpressure: what is applied stays in memory until the log has it.
     #[expect(clippy::disallowed_methods, reason = "a pause of a session that the log holds up, not of the sequencer")]
     pub(crate) fn wait_for_log(&self) -> Result<()> {
-        if self.unsealed_bytes.load(Ordering::Relaxed) < UNSEALED_LIMIT_BYTES {
+        let limit_bytes = u64::from(self.cache.capacity_pages()) * PAGE_SIZE_BYTES as u64 / 8;
+        let limit_bytes = limit_bytes.clamp(UNSEALED_LIMITS_BYTES.0, UNSEALED_LIMITS_BYTES.1);
+        if self.unsealed_bytes.load(Ordering::Relaxed) < limit_bytes {
             return self.shipper.check();
         }
         blocking(|| {
-            while self.unsealed_bytes.load(Ordering::Relaxed) >= UNSEALED_LIMIT_BYTES {
+            while self.unsealed_bytes.load(Ordering::Relaxed) >= limit_bytes {
                 self.shipper.check()?;
                 std::thread::sleep(Duration::from_millis(1));
             }
