@@ -154,25 +154,43 @@ async fn a_flood_of_connections_is_bounded_and_superusers_get_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_statement_beyond_its_memory_is_ended_and_the_others_go_on() {
+async fn statements_beyond_their_memory_set_rows_aside_or_are_ended() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let program = Program::start(directory.path());
     let client = program.connect().await;
     let other = program.connect().await;
-    let wide = "SELECT g, repeat('x', 20000) || g AS t FROM generate_series(1, 200000) AS g";
+    let wide = |rows: u32| format!("SELECT g, repeat('x', 20000) || g AS t FROM generate_series(1, {rows}) AS g");
+    // Twice what all hash tables together may take: rows are set aside.
+    let (many, more) = (wide(6000), wide(6500));
+    for (statement, expected) in [
+        (format!("SELECT count(*) FROM (SELECT DISTINCT t FROM ({many}) AS w) AS d"), 6000),
+        (
+            format!("SELECT count(*) FROM (SELECT t, count(*) FROM ({many}) AS w GROUP BY t HAVING count(*) = 1) AS g"),
+            6000,
+        ),
+        (format!("SELECT count(*) FROM ({more}) AS v JOIN ({many}) AS w ON w.t = v.t"), 6000),
+        (format!("SELECT count(*) FROM ({more}) AS v LEFT JOIN ({many}) AS w ON w.t = v.t WHERE w.t IS NULL"), 500),
+        (format!("SELECT count(*) FROM (SELECT t FROM ({many}) AS v UNION SELECT t FROM ({more}) AS w) AS u"), 6500),
+    ] {
+        let rows: i64 = client.query_one(&statement, &[]).await.expect(&statement).get(0);
+        assert_eq!(rows, expected, "{statement}");
+    }
+    // What cannot do so is ended.
     for statement in [
-        format!("SELECT count(*) FROM (SELECT DISTINCT t FROM ({wide}) AS w) AS d"),
-        format!("SELECT t, count(*) FROM ({wide}) AS w GROUP BY t HAVING count(*) > 1"),
-        format!("SELECT count(*) FROM ({wide}) AS v JOIN ({wide}) AS w ON w.t = v.t"),
+        format!("SELECT count(DISTINCT t) FROM ({}) AS w", wide(200_000)),
+        format!(
+            "SELECT count(*) FROM (SELECT t FROM ({0}) AS v INTERSECT SELECT t FROM ({0}) AS w) AS i",
+            wide(200_000)
+        ),
     ] {
         let failed = client.query(&statement, &[]).await.map(|rows| rows.len());
         assert_eq!(state(failed), "53200", "{statement}");
         assert_eq!(other.query_one("SELECT 1", &[]).await.expect("it lives").get::<_, i32>(0), 1);
         assert_eq!(client.query_one("SELECT 2", &[]).await.expect("it lives").get::<_, i32>(0), 2);
     }
-    // A sort of the same rows spills instead.
-    let sorted = format!("SELECT count(*) FROM (SELECT g FROM ({wide}) AS w ORDER BY t OFFSET 10) AS s");
-    let rows: i64 = client.query_one(&sorted.replace("200000", "20000"), &[]).await.expect("it spills").get(0);
+    // A sort of as many rows spills.
+    let sorted = format!("SELECT count(*) FROM (SELECT g FROM ({}) AS w ORDER BY t OFFSET 10) AS s", wide(20_000));
+    let rows: i64 = client.query_one(&sorted, &[]).await.expect("it spills").get(0);
     assert_eq!(rows, 19_990);
     let peak = peak_bytes(program.id());
     println!("{} MiB resident at most", peak >> 20);

@@ -259,8 +259,9 @@ impl Compiler {
             plan::Node::Distinct { input, on: Some(on) } => {
                 Arc::new(DistinctOnCode { input: self.boxed(input)?, on: self.exprs(on)? })
             }
-            plan::Node::SetOp { operation: plan::SetOperation::Union, all: true, left, right } => {
-                Arc::new(AppendCode { inputs: vec![self.boxed(left)?, self.boxed(right)?] })
+            plan::Node::SetOp { operation: plan::SetOperation::Union, all, left, right } => {
+                let both = Arc::new(AppendCode { inputs: vec![self.boxed(left)?, self.boxed(right)?] });
+                if *all { both } else { Arc::new(DistinctCode { input: Node::hidden(both) }) }
             }
             plan::Node::SetOp { operation, all, left, right } => Arc::new(SetOperationCode {
                 operation: *operation,

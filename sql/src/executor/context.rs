@@ -129,6 +129,11 @@ impl Context {
         Reservation::new(&self.exec.hash_memory)
     }
 
+    /// Memory for an operator that sets rows aside when there is no more: it always gets `work_mem`.
+    pub(super) fn spilling_reservation(&self) -> Reservation {
+        Reservation::with_floor(&self.exec.hash_memory, self.exec.work_mem_bytes)
+    }
+
     /// Accounts for memory held until the execution ends; 53200 beyond the limit.
     pub(crate) fn charge(&self, bytes: usize) -> Result<()> {
         self.charged.borrow_mut().grow(bytes)

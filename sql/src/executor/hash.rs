@@ -44,21 +44,32 @@ impl RowSet {
 
     /// The number of an equal row.
     pub(crate) fn find(&self, row: &[Datum]) -> Option<usize> {
-        let found = self.table.find(hash_row(row), |index| rows_equal(&self.rows[*index as usize], row));
+        self.find_hashed(hash_row(row), row)
+    }
+
+    /// [`RowSet::find`] with the row's [`hash_row`].
+    #[inline]
+    pub(crate) fn find_hashed(&self, hash: u64, row: &[Datum]) -> Option<usize> {
+        let found = self.table.find(hash, |index| rows_equal(&self.rows[*index as usize], row));
         found.map(|index| *index as usize)
     }
 
     /// The number of an equal row, added if there was none; and whether it was added.
     pub(crate) fn insert(&mut self, row: &[Datum]) -> (usize, bool) {
         let hash = hash_row(row);
-        if let Some(index) = self.table.find(hash, |index| rows_equal(&self.rows[*index as usize], row)) {
-            return (*index as usize, false);
+        match self.find_hashed(hash, row) {
+            Some(number) => (number, false),
+            None => (self.insert_hashed(hash, row), true),
         }
+    }
+
+    /// Adds a row that is not there, with its [`hash_row`]; answers its number.
+    pub(crate) fn insert_hashed(&mut self, hash: u64, row: &[Datum]) -> usize {
         let index = self.rows.len();
         self.rows.push(row.to_vec());
         let Self { rows, table } = self;
         table.insert_unique(hash, index as u32, |index| hash_row(&rows[*index as usize]));
-        (index, true)
+        index
     }
 
     /// A row by its number.

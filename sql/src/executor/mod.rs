@@ -25,6 +25,7 @@ mod expr;
 mod hash;
 mod memory;
 mod operators;
+mod partitions;
 mod references;
 mod rows;
 

@@ -4,6 +4,7 @@
 //! is written as the number of its values, then per value a tag byte, a length and the bytes of
 //! [`encode_value`].
 
+use std::borrow::BorrowMut;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
@@ -43,21 +44,26 @@ impl SpillFile {
     }
 
     /// Begins a run at the end of the file.
-    pub(super) fn begin(&mut self) -> RunWriter<'_> {
+    pub(super) fn begin(&mut self) -> RunWriter<&mut SpillFile> {
         let start = self.end;
         RunWriter { file: self, start, buffer: Vec::new(), rows: 0 }
     }
+
+    /// Begins the only run of the file.
+    pub(super) fn into_run(self) -> RunWriter<SpillFile> {
+        RunWriter { start: self.end, file: self, buffer: Vec::new(), rows: 0 }
+    }
 }
 
-/// Appends a run of rows.
-pub(super) struct RunWriter<'a> {
-    file: &'a mut SpillFile,
+/// Appends a run of rows to a file.
+pub(super) struct RunWriter<F> {
+    file: F,
     start: u64,
     buffer: Vec<u8>,
     rows: u64,
 }
 
-impl RunWriter<'_> {
+impl<F: BorrowMut<SpillFile>> RunWriter<F> {
     pub(super) fn push(&mut self, row: &[Datum]) -> Result<()> {
         let at = self.buffer.len();
         self.buffer.extend_from_slice(&[0; 8]);
@@ -72,15 +78,16 @@ impl RunWriter<'_> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.file.file.write_all_at(&self.buffer, self.file.end).map_err(failed)?;
-        self.file.end += self.buffer.len() as u64;
+        let file = self.file.borrow_mut();
+        file.file.write_all_at(&self.buffer, file.end).map_err(failed)?;
+        file.end += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
 
     pub(super) fn finish(mut self) -> Result<Run> {
         self.flush()?;
-        Ok(Run { file: Arc::clone(&self.file.file), start: self.start, rows: self.rows })
+        Ok(Run { file: Arc::clone(&self.file.borrow().file), start: self.start, rows: self.rows })
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::sort::SortOrder;
 use super::{Factory, Node, Operator, eval_into, passes};
 use crate::error::Result;
-use crate::executor::hash::{RowSet, row_bytes};
+use crate::executor::hash::{RowSet, hash_row, row_bytes};
+use crate::executor::partitions::{Partition, Partitions, Source};
 use crate::executor::{Code, Context, Reservation};
 use crate::functions::{AggregateFunction, AggregateState};
 use crate::types::{Datum, Row};
@@ -126,14 +127,24 @@ impl AggregateFunctionCode {
 
 struct Aggregate {
     code: Arc<AggregateCode>,
-    input: Box<dyn Operator>,
-    groups: Option<std::vec::IntoIter<(Row, Vec<CallState>)>>,
+    input: Option<Box<dyn Operator>>,
+    /// Groups that are complete.
+    groups: std::vec::IntoIter<(Row, Vec<CallState>)>,
+    /// Their memory.
     memory: Reservation,
+    /// Rows of other groups, with the grouping set that they are to be grouped by.
+    parts: Vec<(usize, Partition)>,
 }
 
 impl Factory for AggregateCode {
     fn open(self: Arc<Self>, cx: &Context) -> Box<dyn Operator> {
-        Box::new(Aggregate { input: self.input.open(cx), code: self, groups: None, memory: cx.reservation() })
+        Box::new(Aggregate {
+            input: Some(self.input.open(cx)),
+            code: self,
+            groups: Vec::new().into_iter(),
+            memory: cx.spilling_reservation(),
+            parts: Vec::new(),
+        })
     }
 }
 
@@ -143,70 +154,124 @@ impl AggregateCode {
     }
 }
 
-impl Aggregate {
-    fn fold(&mut self, cx: &Context) -> Result<Vec<(Row, Vec<CallState>)>> {
-        let code = &*self.code;
-        // One table of groups for each grouping set.
-        let mut sets: Vec<(RowSet, Vec<Vec<CallState>>)> = code.sets.iter().map(|_| Default::default()).collect();
-        for (set, (_, states)) in code.sets.iter().zip(&mut sets) {
-            // Without keys there is a group even without rows.
-            if !set.contains(&true) {
-                states.push(code.states());
-            }
+/// The groups of one grouping set.
+struct Groups<'c> {
+    code: &'c AggregateCode,
+    /// Position of the set.
+    set: usize,
+    keys: RowSet,
+    states: Vec<Vec<CallState>>,
+    level: u32,
+    /// Rows of groups for which there was no memory.
+    aside: Option<Partitions>,
+}
+
+impl<'c> Groups<'c> {
+    fn new(code: &'c AggregateCode, set: usize, level: u32) -> Self {
+        // Without keys there is a group even without rows.
+        let states = if code.sets[set].contains(&true) { Vec::new() } else { vec![code.states()] };
+        Self { code, set, keys: RowSet::default(), states, level, aside: None }
+    }
+
+    /// The states of the group that a row belongs to; none when the row is set aside. `key` is scratch.
+    #[inline]
+    fn of(
+        &mut self,
+        row: &[Datum],
+        keys: &[Datum],
+        key: &mut Row,
+        memory: &mut Reservation,
+        cx: &Context,
+    ) -> Result<Option<&mut Vec<CallState>>> {
+        let set = &self.code.sets[self.set];
+        if !set.contains(&true) {
+            return Ok(self.states.first_mut());
         }
+        let key = if set.contains(&false) {
+            key.clear();
+            let members = keys.iter().zip(set);
+            key.extend(members.map(|(value, member)| if *member { value.clone() } else { Datum::Null }));
+            key
+        } else {
+            keys
+        };
+        let hash = hash_row(key);
+        if let Some(group) = self.keys.find_hashed(hash, key) {
+            return Ok(self.states.get_mut(group));
+        }
+        // Once a row was set aside, another of its group may come: no group is begun any more.
+        let bytes = row_bytes(key) + self.code.calls.len() * STATE_BYTES;
+        if self.aside.is_some() || !memory.grow_or_spill(bytes, self.level)? {
+            self.aside.get_or_insert_with(|| Partitions::new(self.level, cx)).push(hash, row)?;
+            return Ok(None);
+        }
+        let group = self.keys.insert_hashed(hash, key);
+        self.states.push(self.code.states());
+        Ok(self.states.get_mut(group))
+    }
+}
+
+/// What the state of a call takes, about.
+const STATE_BYTES: usize = 96;
+
+impl Aggregate {
+    /// Groups all rows of a source by some of the grouping sets.
+    fn fold(&mut self, source: &mut Source, sets: &mut [Groups<'_>], cx: &Context) -> Result<()> {
+        let code = Arc::clone(&self.code);
+        self.memory = cx.spilling_reservation();
         let (mut row, mut keys, mut key, mut args) = (Row::new(), Row::new(), Row::new(), Row::new());
-        while self.input.next(cx, &mut row)? {
+        while source.next(cx, &mut row)? {
             cx.poll()?;
             eval_into(&code.keys, &row, cx, &mut keys)?;
-            for (set, (groups, states)) in code.sets.iter().zip(&mut sets) {
-                let group = if !set.contains(&true) {
-                    0
-                } else if set.contains(&false) {
-                    key.clear();
-                    let members = keys.iter().zip(set);
-                    key.extend(members.map(|(value, member)| if *member { value.clone() } else { Datum::Null }));
-                    find_group(code, groups, states, &key, &mut self.memory)?
-                } else {
-                    find_group(code, groups, states, &keys, &mut self.memory)?
-                };
-                for (call, state) in code.calls.iter().zip(&mut states[group]) {
+            for groups in &mut *sets {
+                let Some(states) = groups.of(&row, &keys, &mut key, &mut self.memory, cx)? else { continue };
+                for (call, state) in code.calls.iter().zip(states) {
                     call.update(state, &row, cx, &mut args, &mut self.memory)?;
                 }
             }
         }
         let mut all = Vec::new();
-        for (set, (groups, states)) in code.sets.iter().zip(sets) {
-            for (number, states) in states.into_iter().enumerate() {
-                let key = if set.contains(&true) { groups.row(number).clone() } else { vec![Datum::Null; set.len()] };
+        for groups in sets {
+            let set = &code.sets[groups.set];
+            for (number, states) in std::mem::take(&mut groups.states).into_iter().enumerate() {
+                let key =
+                    if set.contains(&true) { groups.keys.row(number).clone() } else { vec![Datum::Null; set.len()] };
                 all.push((key, states));
             }
+            if let Some(aside) = groups.aside.take() {
+                let parts = aside.finish()?.into_iter().flatten();
+                self.parts.extend(parts.map(|part| (groups.set, part)));
+            }
         }
-        Ok(all)
+        self.groups = all.into_iter();
+        Ok(())
     }
-}
 
-#[inline]
-fn find_group(
-    code: &AggregateCode,
-    groups: &mut RowSet,
-    states: &mut Vec<Vec<CallState>>,
-    key: &[Datum],
-    memory: &mut Reservation,
-) -> Result<usize> {
-    let (group, added) = groups.insert(key);
-    if added {
-        memory.grow(row_bytes(key) + code.calls.len() * 96)?;
-        states.push(code.states());
+    /// The next groups; false when there are no more.
+    fn fold_next(&mut self, cx: &Context) -> Result<bool> {
+        let code = Arc::clone(&self.code);
+        if let Some(input) = self.input.take() {
+            // One table of groups for each grouping set.
+            let mut sets: Vec<Groups<'_>> = (0..code.sets.len()).map(|set| Groups::new(&code, set, 0)).collect();
+            self.fold(&mut Source::Input(input), &mut sets, cx)?;
+            return Ok(true);
+        }
+        let Some((set, part)) = self.parts.pop() else { return Ok(false) };
+        let mut groups = Groups::new(&code, set, part.level);
+        self.fold(&mut Source::Run(part.rows.read()), std::slice::from_mut(&mut groups), cx)?;
+        Ok(true)
     }
-    Ok(group)
 }
 
 impl Operator for Aggregate {
     fn next(&mut self, cx: &Context, out: &mut Row) -> Result<bool> {
-        if self.groups.is_none() {
-            self.groups = Some(self.fold(cx)?.into_iter());
-        }
-        let Some((key, states)) = self.groups.as_mut().expect("folded above").next() else { return Ok(false) };
+        let (key, states) = loop {
+            match self.groups.next() {
+                Some(group) => break group,
+                None if self.fold_next(cx)? => {}
+                None => return Ok(false),
+            }
+        };
         cx.poll()?;
         *out = key;
         for (call, mut state) in self.code.calls.iter().zip(states) {

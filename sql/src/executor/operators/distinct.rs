@@ -4,37 +4,40 @@ use std::sync::Arc;
 
 use super::{Factory, Node, Operator, eval_into};
 use crate::error::Result;
-use crate::executor::hash::{RowSet, row_bytes};
-use crate::executor::{Code, Context, Reservation};
+use crate::executor::partitions::{Deduplicator, Source};
+use crate::executor::{Code, Context};
 use crate::types::Row;
 
-/// Each row once, where it is first met.
+/// Each row once, where it is first met while memory lasts; the others follow.
 pub(crate) struct DistinctCode {
     pub(crate) input: Node,
 }
 
 struct Distinct {
-    input: Box<dyn Operator>,
-    seen: RowSet,
-    memory: Reservation,
+    source: Source,
+    rows: Deduplicator,
 }
 
 impl Factory for DistinctCode {
     fn open(self: Arc<Self>, cx: &Context) -> Box<dyn Operator> {
-        Box::new(Distinct { input: self.input.open(cx), seen: RowSet::default(), memory: cx.reservation() })
+        Box::new(Distinct { source: Source::Input(self.input.open(cx)), rows: Deduplicator::new(cx) })
     }
 }
 
 impl Operator for Distinct {
     fn next(&mut self, cx: &Context, out: &mut Row) -> Result<bool> {
-        while self.input.next(cx, out)? {
-            cx.poll()?;
-            if self.seen.insert(out).1 {
-                self.memory.grow(row_bytes(out))?;
-                return Ok(true);
+        loop {
+            while self.source.next(cx, out)? {
+                cx.poll()?;
+                if self.rows.admit(out, cx)? {
+                    return Ok(true);
+                }
+            }
+            match self.rows.next_part(cx)? {
+                Some(part) => self.source = Source::Run(part),
+                None => return Ok(false),
             }
         }
-        Ok(false)
     }
 }
 

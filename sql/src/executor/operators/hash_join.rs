@@ -1,4 +1,5 @@
-//! Hash joins: the right side is the table, the left side probes it.
+//! Hash joins: the right side is the table, the left side probes it. When the table would take too much memory,
+//! both sides are set aside in partitions, and these are joined one after another.
 
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use hashbrown::HashTable;
 use super::{Factory, Node, Operator, passes};
 use crate::error::Result;
 use crate::executor::hash::{hash_row, row_bytes};
+use crate::executor::partitions::{PARTITIONS, Partition, Partitions, Source};
 use crate::executor::{Code, Context, Reservation};
 use crate::plan::JoinKind;
 use crate::types::{Datum, Row};
@@ -75,8 +77,12 @@ impl Table {
 
 struct HashJoin {
     code: Arc<HashJoinCode>,
-    left: Box<dyn Operator>,
+    /// The rows that probe.
+    left: Source,
     table: Option<Table>,
+    /// Partitions of both sides that are still to be joined.
+    parts: Vec<Part>,
+    begun: bool,
     left_row: Row,
     key: Row,
     /// The next right row to try for the left row.
@@ -88,11 +94,19 @@ struct HashJoin {
     tail: Option<usize>,
 }
 
+/// Rows of both sides whose keys have hashes of the same partition.
+struct Part {
+    left: Option<Partition>,
+    right: Option<Partition>,
+}
+
 impl Factory for HashJoinCode {
     fn open(self: Arc<Self>, cx: &Context) -> Box<dyn Operator> {
         Box::new(HashJoin {
-            left: self.left.open(cx),
+            left: Source::Input(self.left.open(cx)),
             table: None,
+            parts: Vec::new(),
+            begun: false,
             left_row: Row::new(),
             key: Row::new(),
             candidate: NONE,
@@ -119,17 +133,27 @@ impl HashJoinCode {
         Ok(can_match)
     }
 
-    fn build(&self, cx: &Context) -> Result<Table> {
-        let keeps_all = matches!(self.kind, JoinKind::Right | JoinKind::Full);
-        let mut table = Table::new(cx.reservation());
-        let mut right = self.right.open(cx);
+    fn keeps_left(&self) -> bool {
+        matches!(self.kind, JoinKind::Left | JoinKind::Full | JoinKind::Anti)
+    }
+
+    fn keeps_right(&self) -> bool {
+        matches!(self.kind, JoinKind::Right | JoinKind::Full)
+    }
+
+    /// Makes a table of the right side; or, when it is too much for the memory, partitions of it.
+    fn build(&self, right: &mut Source, level: u32, cx: &Context) -> Result<Built> {
+        let mut table = Table::new(cx.spilling_reservation());
         let (mut row, mut key) = (Row::new(), Row::new());
         while right.next(cx, &mut row)? {
+            cx.poll()?;
             let can_match = self.key(&self.right_keys, &row, cx, &mut key)?;
-            if !can_match && !keeps_all {
+            if !can_match && !self.keeps_right() {
                 continue;
             }
-            table.memory.grow(row_bytes(&row) + row_bytes(&key))?;
+            if !table.memory.grow_or_spill(row_bytes(&row) + row_bytes(&key), level)? {
+                return self.partition_right(table, row, right, level, cx);
+            }
             let row = std::mem::take(&mut row);
             if can_match {
                 table.insert(&key, row);
@@ -137,8 +161,52 @@ impl HashJoinCode {
                 table.push(row);
             }
         }
-        Ok(table)
+        Ok(Built::Table(table))
     }
+
+    #[cold]
+    fn partition_right(
+        &self,
+        table: Table,
+        mut row: Row,
+        right: &mut Source,
+        level: u32,
+        cx: &Context,
+    ) -> Result<Built> {
+        let mut partitions = Partitions::new(level, cx);
+        let mut key = Row::new();
+        let mut set_aside = |row: &[Datum]| {
+            if self.key(&self.right_keys, row, cx, &mut key)? || self.keeps_right() {
+                partitions.push(hash_row(&key), row)?;
+            }
+            Ok::<_, crate::error::SqlError>(())
+        };
+        table.rows.iter().try_for_each(|row| set_aside(row))?;
+        drop(table);
+        set_aside(&row)?;
+        while right.next(cx, &mut row)? {
+            cx.poll()?;
+            set_aside(&row)?;
+        }
+        Ok(Built::Partitions(Box::new(partitions.finish()?)))
+    }
+
+    fn partition_left(&self, left: &mut Source, level: u32, cx: &Context) -> Result<[Option<Partition>; PARTITIONS]> {
+        let mut partitions = Partitions::new(level, cx);
+        let (mut row, mut key) = (Row::new(), Row::new());
+        while left.next(cx, &mut row)? {
+            cx.poll()?;
+            if self.key(&self.left_keys, &row, cx, &mut key)? || self.keeps_left() {
+                partitions.push(hash_row(&key), &row)?;
+            }
+        }
+        partitions.finish()
+    }
+}
+
+enum Built {
+    Table(Table),
+    Partitions(Box<[Option<Partition>; PARTITIONS]>),
 }
 
 impl HashJoin {
@@ -155,30 +223,55 @@ impl HashJoin {
         }
         false
     }
-}
 
-impl Operator for HashJoin {
-    fn next(&mut self, cx: &Context, out: &mut Row) -> Result<bool> {
+    /// Makes the next table, of the inputs and then of one partition after another; false when there are no more.
+    fn next_table(&mut self, cx: &Context) -> Result<bool> {
+        let code = Arc::clone(&self.code);
+        // Its memory serves the next one.
+        (self.table, self.tail) = (None, None);
+        loop {
+            let (mut right, level) = if !std::mem::replace(&mut self.begun, true) {
+                (Some(Source::Input(code.right.open(cx))), 0)
+            } else {
+                let Some(part) = self.parts.pop() else { return Ok(false) };
+                let level = part.right.as_ref().map_or(0, |right| right.level);
+                if part.right.is_none() && !code.keeps_left() || part.left.is_none() && !code.keeps_right() {
+                    continue;
+                }
+                self.left = part.left.map_or(Source::Nothing, |left| Source::Run(left.rows.read()));
+                (part.right.map(|right| Source::Run(right.rows.read())), level)
+            };
+            match code.build(right.get_or_insert(Source::Nothing), level, cx)? {
+                Built::Table(table) => {
+                    if code.keeps_right() {
+                        self.right_matched = vec![false; table.rows.len()];
+                    }
+                    self.table = Some(table);
+                    return Ok(true);
+                }
+                Built::Partitions(right) => {
+                    let left = code.partition_left(&mut self.left, level, cx)?;
+                    let parts = left.into_iter().zip(*right).map(|(left, right)| Part { left, right });
+                    self.parts.extend(parts.filter(|part| part.left.is_some() || part.right.is_some()));
+                }
+            }
+        }
+    }
+
+    /// The next row of the table at hand.
+    fn next_of_table(&mut self, cx: &Context, out: &mut Row) -> Result<bool> {
         let code = Arc::clone(&self.code);
         let kind = code.kind;
         if self.tail.is_some() {
             return Ok(self.next_unmatched_right(out));
         }
-        if self.table.is_none() {
-            let table = code.build(cx)?;
-            if matches!(kind, JoinKind::Right | JoinKind::Full) {
-                self.right_matched = vec![false; table.rows.len()];
-            }
-            self.table = Some(table);
-        }
+        let Some(table) = &self.table else { return Ok(false) };
         loop {
-            let table = self.table.as_ref().expect("built above");
             if !self.active {
                 // With no right rows only kinds that keep left rows have anything to say.
-                let fruitless =
-                    table.rows.is_empty() && matches!(kind, JoinKind::Inner | JoinKind::Semi | JoinKind::Right);
+                let fruitless = table.rows.is_empty() && !code.keeps_left();
                 if fruitless || !self.left.next(cx, &mut self.left_row)? {
-                    if !matches!(kind, JoinKind::Right | JoinKind::Full) {
+                    if !code.keeps_right() {
                         return Ok(false);
                     }
                     self.tail = Some(0);
@@ -218,13 +311,26 @@ impl Operator for HashJoin {
                 }
             }
             self.active = false;
-            if !self.matched && matches!(kind, JoinKind::Left | JoinKind::Full | JoinKind::Anti) {
+            if !self.matched && code.keeps_left() {
                 out.clear();
                 out.append(&mut self.left_row);
                 if kind != JoinKind::Anti {
                     out.resize(code.left_width + code.right_width, Datum::Null);
                 }
                 return Ok(true);
+            }
+        }
+    }
+}
+
+impl Operator for HashJoin {
+    fn next(&mut self, cx: &Context, out: &mut Row) -> Result<bool> {
+        loop {
+            if self.next_of_table(cx, out)? {
+                return Ok(true);
+            }
+            if !self.next_table(cx)? {
+                return Ok(false);
             }
         }
     }

@@ -66,18 +66,27 @@ pub(super) trait Factory: Send + Sync {
 /// A compiled operator and which plan node it came from.
 pub(crate) struct Node {
     factory: Arc<dyn Factory>,
-    identity: usize,
+    /// None: a part of another node's work, which EXPLAIN does not show.
+    identity: Option<usize>,
 }
 
 impl Node {
     pub(super) fn new(factory: Arc<dyn Factory>, identity: usize) -> Self {
-        Self { factory, identity }
+        Self { factory, identity: Some(identity) }
+    }
+
+    /// An operator that stands for no node of the plan.
+    pub(super) fn hidden(factory: Arc<dyn Factory>) -> Self {
+        Self { factory, identity: None }
     }
 
     /// Starts it.
     pub(super) fn open(&self, cx: &Context) -> Box<dyn Operator> {
         let operator = Arc::clone(&self.factory).open(cx);
-        if cx.is_measured() { Box::new(Measured::new(operator, self.identity)) } else { operator }
+        match self.identity {
+            Some(identity) if cx.is_measured() => Box::new(Measured::new(operator, identity)),
+            _ => operator,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! UNION, INTERSECT and EXCEPT. UNION ALL is compiled to [`super::AppendCode`].
+//! UNION, INTERSECT and EXCEPT. UNION ALL is compiled to [`super::AppendCode`], UNION to that and
+//! [`super::DistinctCode`].
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ struct SetOperator {
     code: Arc<SetOperationCode>,
     left: Option<Box<dyn Operator>>,
     right: Option<Box<dyn Operator>>,
-    /// UNION: rows put out. Otherwise the right side's rows.
+    /// The right side's rows.
     rows: RowSet,
     /// How often each right row is still to be matched (or, without ALL, whether it was put out).
     counts: Vec<u64>,
@@ -61,29 +62,11 @@ impl SetOperator {
         }
         Ok(())
     }
-
-    fn next_of_union(&mut self, cx: &Context, out: &mut Row) -> Result<bool> {
-        for side in [&mut self.left, &mut self.right] {
-            let Some(input) = side else { continue };
-            while input.next(cx, out)? {
-                cx.poll()?;
-                if self.rows.insert(out).1 {
-                    self.memory.grow(row_bytes(out))?;
-                    return Ok(true);
-                }
-            }
-            *side = None;
-        }
-        Ok(false)
-    }
 }
 
 impl Operator for SetOperator {
     fn next(&mut self, cx: &Context, out: &mut Row) -> Result<bool> {
         let (operation, all) = (self.code.operation, self.code.all);
-        if operation == SetOperation::Union {
-            return self.next_of_union(cx, out);
-        }
         if !self.counted {
             self.count_right(cx)?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, Column, Index, IndexColumn, PrimaryKey, Table};
 use crate::error::{Result, SqlError};
-use crate::executor::{ExecContext, Execution, Prepared};
+use crate::executor::{ExecContext, Execution, HashMemory, Prepared};
 use crate::functions::{
     AggregateFunction, AggregateState, DateOrder, EvalContext, ScalarFunction, SessionFunctions, Volatility,
 };
@@ -46,6 +46,7 @@ pub(crate) struct Bed {
     pub(crate) store: MemoryStore,
     row_ids: Arc<RowIds>,
     pub(crate) work_mem_bytes: usize,
+    pub(crate) hash_memory: Arc<HashMemory>,
     next_oid: std::cell::Cell<u32>,
 }
 
@@ -55,6 +56,7 @@ impl Bed {
             store: MemoryStore::new(),
             row_ids: Arc::default(),
             work_mem_bytes: 4 << 20,
+            hash_memory: Arc::default(),
             next_oid: std::cell::Cell::new(20_000),
         }
     }
@@ -130,7 +132,7 @@ impl Bed {
             eval: eval_context(),
             row_ids: Arc::clone(&self.row_ids),
             work_mem_bytes: self.work_mem_bytes,
-            hash_memory: Arc::default(),
+            hash_memory: Arc::clone(&self.hash_memory),
             temporary_directory: Arc::from(Path::new("/tmp")),
         }
     }

@@ -4,3 +4,4 @@ pub(crate) mod bed;
 mod dml;
 mod joins;
 mod queries;
+mod spilling;
