@@ -1,10 +1,13 @@
-//! Latency of one append at a time on an idle node, and throughput of pipelined ones, on a real disk.
+//! Latency of one append at a time on an idle log, throughput of pipelined ones, and CPU for each, on a real disk: one node in
+//! process, one over gRPC, three over gRPC on loopback (all in this process, whose CPU is the sum of theirs and the
+//! client's).
 //!
-//! `cargo bench -p alluvium-logstore [-- DIRECTORY]`. The directory decides which disk is measured. The bare loop of
-//! write and fdatasync, measured first, is the floor.
+//! `cargo bench -p alluvium-logstore [-- DIRECTORY [SETUP]]`. The directory decides which disk is measured; a setup is `local`,
+//! `one` or `three`. The bare loop of write and fdatasync, measured first, is the floor.
 
 #![allow(clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -14,8 +17,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
 use logstore::client::{LogClient, LogError};
+use logstore::cluster::{LogMember, MemberConfig};
+use logstore::grpc::{Credentials, RemoteLog};
 use logstore::{LogStore, LogStoreConfig};
 use storage::{BranchId, Lsn};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
 
 const BRANCH: BranchId = BranchId(1);
 const GROUP_BYTES: usize = 600;
@@ -42,22 +49,32 @@ fn bare_loop(directory: &Path) {
     std::fs::remove_file(path).expect("remove");
 }
 
-async fn one_at_a_time(client: &dyn LogClient) {
+/// CPU of this process so far, in microseconds.
+fn cpu_us() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields 14 and 15, in hundredths of a second; the second field is in parentheses and may hold anything.
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * 10_000
+}
+
+async fn one_at_a_time(client: &dyn LogClient, count: usize) {
     let grant = client.acquire_epoch(BRANCH).await.expect("epoch");
     let (mut end, mut samples) = (grant.end_lsn, Vec::new());
     let group = Bytes::from(vec![7; GROUP_BYTES]);
-    for _ in 0..2000 {
+    let cpu = cpu_us();
+    for _ in 0..count {
         let started = Instant::now();
         end = client.append(BRANCH, grant.epoch, end, group.clone()).await.expect("append");
         samples.push(started.elapsed());
     }
-    percentiles("one append at a time", samples);
+    let cpu = (cpu_us() - cpu) as f64 / count as f64;
+    percentiles(&format!("one append at a time, {cpu:.0} us of CPU each"), samples);
 }
 
 async fn pipelined(client: &dyn LogClient, depth: usize, bytes: usize, count: usize) {
     let grant = client.acquire_epoch(BRANCH).await.expect("epoch");
     let group = Bytes::from(vec![7; bytes]);
-    let (mut end, started) = (grant.end_lsn, Instant::now());
+    let (mut end, started, cpu) = (grant.end_lsn, Instant::now(), cpu_us());
     let mut running: FuturesOrdered<BoxFuture<'_, Result<Lsn, LogError>>> = FuturesOrdered::new();
     for _ in 0..count {
         if running.len() == depth {
@@ -70,31 +87,77 @@ async fn pipelined(client: &dyn LogClient, depth: usize, bytes: usize, count: us
         done.expect("append");
     }
     let seconds = started.elapsed().as_secs_f64();
-    let (rate, megabytes) = (count as f64 / seconds, (count * bytes) as f64 / seconds / 1e6);
-    println!("pipelined, {depth} deep, {bytes} bytes: {rate:.0} appends/s, {megabytes:.1} MB/s");
+    let (rate, mebibytes) = (count as f64 / seconds, (count * bytes) as f64 / seconds / f64::from(1 << 20));
+    let cpu = (cpu_us() - cpu) as f64 / count as f64;
+    println!(
+        "{depth:>4} under way, {bytes:>5} bytes: {rate:>7.0}/s, {mebibytes:>6.1} MiB/s, {cpu:>5.1} us of CPU each"
+    );
+}
+
+async fn measure(setup: &str, client: &dyn LogClient) {
+    println!("{setup}");
+    one_at_a_time(client, 2000).await;
+    pipelined(client, 4, GROUP_BYTES, 10_000).await;
+    pipelined(client, 64, GROUP_BYTES, 40_000).await;
+    pipelined(client, 512, GROUP_BYTES, 100_000).await;
+    pipelined(client, 16, 64 << 10, 4_000).await;
+}
+
+/// Nodes of a cluster over gRPC on loopback.
+async fn start_cluster(directory: &Path, count: u64) -> (Vec<LogMember>, RemoteLog) {
+    let mut peers = BTreeMap::new();
+    let mut listeners = Vec::new();
+    for node in 1..=count {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        peers.insert(node, listener.local_addr().expect("bound").to_string());
+        listeners.push((node, listener));
+    }
+    let mut members = Vec::new();
+    for (node_id, listener) in listeners {
+        let data_dir = directory.join(format!("{count}-{node_id}"));
+        let store = LogStoreConfig {
+            node_id,
+            peers: Vec::new(),
+            incarnation: node_id,
+            election_seed: node_id,
+            ..LogStoreConfig::new(data_dir)
+        };
+        let credentials = Credentials { cluster: "bench".to_owned(), token: String::new(), node_id };
+        let config = MemberConfig { store, credentials, peers: peers.clone() };
+        let member = tokio::task::block_in_place(|| LogMember::start(config)).expect("a member");
+        let serving = tonic::transport::Server::builder().tcp_nodelay(true).add_routes(member.services());
+        tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
+        members.push(member);
+    }
+    let client = RemoteLog::new(peers.into_values().collect()).expect("addresses");
+    client.acquire_epoch(BRANCH).await.expect("the cluster begins");
+    (members, client)
 }
 
 fn main() {
-    let directory = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let directory = PathBuf::from(directory.unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").to_owned()));
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let directory = PathBuf::from(arguments.next().unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").to_owned()));
+    let only = arguments.next();
+    let wanted = |setup: &str| only.as_deref().is_none_or(|only| only == setup);
     let directory = tempfile::tempdir_in(directory).expect("a writable directory");
     bare_loop(directory.path());
-    let started = Instant::now();
-    let store = LogStore::open(LogStoreConfig::new(directory.path().join("log"))).expect("open");
-    println!("first open: {:?}", started.elapsed());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("runtime");
-    let client = store.client();
-    runtime.block_on(async {
-        one_at_a_time(&*client).await;
-        pipelined(&*client, 8, GROUP_BYTES, 10_000).await;
-        pipelined(&*client, 64, GROUP_BYTES, 50_000).await;
-        pipelined(&*client, 512, GROUP_BYTES, 200_000).await;
-        pipelined(&*client, 64, 64 << 10, 4_000).await;
-    });
-    println!("log on disk: {} MB", store.disk_bytes() >> 20);
-    drop(store);
-    let started = Instant::now();
-    let store = LogStore::open(LogStoreConfig::new(directory.path().join("log"))).expect("open");
-    println!("open again: {:?}", started.elapsed());
-    drop(store);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    if wanted("local") {
+        let config = LogStoreConfig::new(directory.path().join("log"));
+        let store = LogStore::open(config.clone()).expect("open");
+        runtime.block_on(measure("one node in process", &*store.client()));
+        drop(store);
+        let started = Instant::now();
+        drop(LogStore::open(config).expect("open"));
+        println!("opened again in {:?}", started.elapsed());
+    }
+    for (setup, count) in [("one", 1), ("three", 3)] {
+        if wanted(setup) {
+            runtime.block_on(async {
+                let (members, client) = start_cluster(directory.path(), count).await;
+                measure(&format!("{count} over gRPC"), &client).await;
+                tokio::task::block_in_place(|| members.iter().for_each(LogMember::shutdown));
+            });
+        }
+    }
 }

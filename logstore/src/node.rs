@@ -2,10 +2,15 @@
 //!
 //! Every call runs to its end on the caller's thread, so that a test can drive several nodes on simulated disks step by
 //! step. [`crate::LogStore`] gives it a thread and a clock.
+//!
+//! What is written is synced by somebody else ([`Node::set_syncer`]) while the disk is slow, so that heartbeats, messages and
+//! proposals do not wait for it; on a quick disk, by the caller's thread, which saves two changes of threads.
 
 mod membership;
+mod sync;
 
 pub use membership::ClusterView;
+pub use sync::SyncRequest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +23,7 @@ use tokio::sync::oneshot;
 use crate::archive::ARCHIVE_KEY;
 use crate::client::{BranchStatus, LogChunk, LogError, MetadataSnapshot, MetadataValue};
 use crate::command::{Command, MAX_CONSUMER_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
-use crate::core::{Core, CoreConfig, FetchRequest, LogIndex, Persisted, ProposeError, Work};
+use crate::core::{Core, CoreConfig, FetchRequest, LogIndex, ProposeError, Work};
 use crate::disk::Disk;
 use crate::identity::node_id;
 use crate::machine::{Outcome, StateMachine};
@@ -28,6 +33,7 @@ use crate::published::Published;
 use crate::segment::{Checkpoint, SegmentConfig, SegmentLog, SegmentSet, Spare, StoreError, read_entries};
 use crate::subscription::to_log_error;
 use crate::transport::Transport;
+use sync::Syncs;
 
 /// Room that only the log's own housekeeping may use, so that a full disk does not keep it from being trimmed.
 const HEADROOM_BYTES: u64 = 64 << 10;
@@ -116,8 +122,8 @@ pub struct Node {
     reader: Option<SyncSender<FetchRequest>>,
     /// First indices of what the reader has not answered yet.
     fetching: BTreeSet<u64>,
-    /// Writes with a sync so far.
-    writes: u64,
+    /// Syncs, and what waits for them.
+    syncs: Syncs,
     /// Writes in a row that took long.
     slow_writes: u32,
     /// Ticks until leadership may be handed over again.
@@ -182,7 +188,7 @@ impl Node {
             snapshot_ticks: BTreeMap::new(),
             reader: None,
             fetching: BTreeSet::new(),
-            writes: 0,
+            syncs: Syncs::default(),
             slow_writes: 0,
             keeps_lead_ticks: 0,
             metrics: NodeMetrics::new(node_id(config.core.node_id)),
@@ -200,11 +206,6 @@ impl Node {
     /// What Raft calls this node.
     pub fn raft_id(&self) -> u64 {
         self.config.core.node_id
-    }
-
-    /// Writes with a sync so far.
-    pub fn writes(&self) -> u64 {
-        self.writes
     }
 
     /// Old entries for followers are read by somebody else from now on, who answers with [`Node::fetched`].
@@ -393,10 +394,11 @@ impl Node {
         self.core.read_index(id.to_le_bytes().to_vec());
     }
 
-    /// Does all work there is: write, fsync, send, apply, answer. An error ends the node.
+    /// Does all work there is: write, sync or have it synced, send, apply, answer. An error ends the node.
     pub fn run(&mut self, transport: &mut dyn Transport) -> Result<(), StoreError> {
         loop {
             self.fetch_for_followers()?;
+            self.settle_what_followers_hold(transport);
             let Some(mut work) = self.core.ready() else { break };
             let reads = std::mem::take(&mut work.reads);
             self.do_work(work, transport)?;
@@ -407,6 +409,7 @@ impl Node {
             }
             self.answer_reads();
         }
+        self.begin_sync();
         self.unwritten_bytes = 0;
         let leads = self.core.is_leader();
         if self.was_leader && !leads {
@@ -423,7 +426,7 @@ impl Node {
     }
 
     fn do_work(&mut self, work: Work, transport: &mut dyn Transport) -> Result<(), StoreError> {
-        let Work { messages, snapshot, hard_state, entries, must_sync, committed, reads: _ } = work;
+        let Work { number, messages, snapshot, hard_state, entries, must_sync, committed, reads: _ } = work;
         for message in messages {
             transport.send(message);
         }
@@ -434,23 +437,28 @@ impl Node {
             transport.set_members(self.machine.members());
             self.published_leader = None;
         }
-        if must_sync && (hard_state.is_some() || !entries.is_empty()) {
+        let writes = must_sync && (hard_state.is_some() || !entries.is_empty());
+        if writes {
             let (core, machine) = (&self.core, &self.machine);
-            let started = self.metrics.start();
-            self.log.append(hard_state.as_ref(), &entries, true, &|| checkpoint(core, machine))?;
-            self.metrics.written(started, entries.len());
-            self.writes += 1;
+            self.log.append(hard_state.as_ref(), &entries, &|| checkpoint(core, machine))?;
+            self.metrics.written(entries.len());
         }
-        let Persisted { messages, committed: newly_committed } = self.core.persisted();
+        self.core.written();
         if let Some(index) = restored {
+            self.forget_unsynced();
+            if writes {
+                self.sync_now()?;
+            }
+            self.settle(number, transport);
             // What a snapshot holds counts as applied: Raft would look for its entries when it next campaigns.
             self.core.applied(index);
+        } else if writes {
+            let last_index = entries.last().map(|entry| entry.index);
+            self.wrote(number, last_index, transport)?;
+        } else {
+            self.settle_after_writes(number, transport);
         }
-        for message in messages {
-            transport.send(message);
-        }
-        self.apply(committed, transport)?;
-        self.apply(newly_committed, transport)
+        self.apply(committed, transport)
     }
 
     fn apply(&mut self, entries: Vec<Entry>, transport: &mut dyn Transport) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use storage::{BranchId, Lsn};
 
 /// Handles, made once.
 pub(crate) struct NodeMetrics {
-    write_seconds: Histogram,
+    sync_seconds: Histogram,
     group_entries: Histogram,
     leader: Gauge,
     term: Gauge,
@@ -19,7 +19,7 @@ impl NodeMetrics {
     pub(crate) fn new(node_id: u64) -> Self {
         let node = node_id.to_string();
         NodeMetrics {
-            write_seconds: histogram!("alluvium_log_fsync_seconds", "node" => node.clone()),
+            sync_seconds: histogram!("alluvium_log_fsync_seconds", "node" => node.clone()),
             group_entries: histogram!("alluvium_log_group_entries", "node" => node.clone()),
             leader: gauge!("alluvium_log_is_leader", "node" => node.clone()),
             term: gauge!("alluvium_log_term", "node" => node.clone()),
@@ -33,10 +33,19 @@ impl NodeMetrics {
         Instant::now()
     }
 
-    /// A group was written and synced.
-    pub(crate) fn written(&self, started: Instant, entries: usize) {
-        self.write_seconds.record(started.elapsed().as_secs_f64());
+    /// A group was written.
+    pub(crate) fn written(&self, entries: usize) {
         self.group_entries.record(entries as f64);
+    }
+
+    /// What was written was synced.
+    pub(crate) fn synced(&self, started: Instant) {
+        self.sync_seconds.record(started.elapsed().as_secs_f64());
+    }
+
+    /// The same, when somebody else has measured it.
+    pub(crate) fn synced_in(&self, us: u64) {
+        self.sync_seconds.record(us as f64 / 1e6);
     }
 
     /// A branch's durable end moved.

@@ -23,7 +23,7 @@ use crate::disk::local::LocalDisk;
 use crate::identity::{MAX_NODE_ID, raft_id};
 use crate::local::LocalClient;
 use crate::members::{Member, Members};
-use crate::node::{ClusterView, Node, NodeConfig, Read, Reply};
+use crate::node::{ClusterView, Node, NodeConfig, Read, Reply, SyncRequest};
 use crate::published::Published;
 use crate::segment::{MIN_SEGMENT_BYTES, SegmentSet, Spare, StoreError, read_entries};
 use crate::subscription::to_log_error;
@@ -183,11 +183,17 @@ pub enum OpenError {
 
 /// What reaches the thread.
 pub(crate) enum Request {
-    Propose { command: Command, reply: Reply, _permit: OwnedSemaphorePermit },
+    Propose {
+        command: Command,
+        reply: Reply,
+        _permit: OwnedSemaphorePermit,
+    },
     Read(Read),
     Message(Box<Message>, OwnedSemaphorePermit),
     Unreachable(u64),
     Fetched(FetchRequest, Result<Vec<Entry>, StoreError>),
+    /// A sync has ended, after so many microseconds.
+    Synced(SyncRequest, std::io::Result<()>, u64),
     Bootstrap(Members, oneshot::Sender<bool>),
     Shutdown,
 }
@@ -329,12 +335,20 @@ impl LogStore {
             };
             spawn("log-reader", read).map_err(|source| directory_error(&config, source))?
         };
+        // A disk that is slow delays what waits for it, and nothing else.
+        let (syncs, to_sync) = std::sync::mpsc::sync_channel::<SyncRequest>(1);
+        node.set_syncer(syncs);
+        let syncer = {
+            let inbox = inbox.clone();
+            spawn("log-syncer", move || sync_until_closed(&to_sync, &inbox))
+                .map_err(|source| directory_error(&config, source))?
+        };
         let thread = {
             let inbox = inbox.clone();
             spawn("log-writer", move || serve(node, &inbox, &mut *transport, tick))
                 .map_err(|source| directory_error(&config, source))?
         };
-        let threads = Mutex::new(vec![thread, maker, reader]);
+        let threads = Mutex::new(vec![thread, maker, reader, syncer]);
         let append_seconds = histogram!("alluvium_log_append_seconds", "node" => config.node_id.to_string());
         let archive = Arc::default();
         Ok(LogStore { inbox, published, segments, spare, disk, threads, append_seconds, archive, raft_id })
@@ -469,6 +483,16 @@ impl Drop for StopGuard<'_> {
     }
 }
 
+/// The thread that syncs.
+#[expect(clippy::disallowed_methods, reason = "how long a sync takes tells a slow disk")]
+fn sync_until_closed(to_sync: &std::sync::mpsc::Receiver<SyncRequest>, inbox: &Inbox) {
+    for request in to_sync {
+        let started = Instant::now();
+        let outcome = request.unsynced.sync();
+        inbox.push(Request::Synced(request, outcome, started.elapsed().as_micros() as u64));
+    }
+}
+
 /// The thread.
 #[expect(clippy::disallowed_methods, reason = "the thread is what gives the node its ticks")]
 fn serve(mut node: Node, inbox: &Inbox, transport: &mut dyn Transport, tick: Duration) {
@@ -526,6 +550,9 @@ fn serve_batch(
                 permits.push(permit);
             }
             Request::Fetched(request, entries) => node.fetched(request, entries)?,
+            Request::Synced(request, outcome, us) => {
+                node.synced(&request, outcome, us, transport)?;
+            }
             Request::Bootstrap(members, reply) => drop(reply.send(node.bootstrap(members, transport)?)),
             Request::Unreachable(peer) => node.report_unreachable(peer),
             Request::Shutdown => running = false,
@@ -538,10 +565,10 @@ fn serve_batch(
         // Ticks missed during a long write are not made up for: they would look like a dead leader.
         *next_tick = now + tick;
     }
-    let syncs = node.writes();
+    let syncs = node.syncs();
     node.run(transport)?;
-    if node.writes() > syncs {
-        node.wrote_in(now.elapsed().as_millis() as u64);
+    if node.syncs() > syncs {
+        node.synced_in(now.elapsed().as_micros() as u64);
     }
     Ok(running)
 }

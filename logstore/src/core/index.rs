@@ -98,10 +98,6 @@ impl LogIndex {
         self.hard_state = hard_state;
     }
 
-    pub(super) fn set_commit(&mut self, commit: u64) {
-        self.hard_state.commit = commit;
-    }
-
     pub(super) fn set_conf_state(&mut self, conf_state: ConfState) {
         self.conf_state = conf_state;
     }

@@ -2,16 +2,21 @@
 //! [`Core::ready`] says. Its duties:
 //!
 //! 1. Send [`Work::messages`] at once; a leader's appends go out while its own disk is still writing.
-//! 2. Make [`Work::snapshot`], [`Work::hard_state`] and [`Work::entries`] durable, in one piece, before it calls
-//!    [`Core::persisted`]. Entries may replace a suffix of the log.
-//! 3. Send what `persisted` returns only after that: votes and acknowledgements promise that the disk holds them.
+//! 2. Write [`Work::snapshot`], [`Work::hard_state`] and [`Work::entries`], in one piece, so that they can be read, before
+//!    it calls [`Core::written`]. Entries may replace a suffix of the log.
+//! 3. Call [`Core::persisted`] once they, and all work before them, are durable. Send what it returns only then: votes and
+//!    acknowledgements promise that the disk holds them.
 //! 4. Apply committed entries in order, then call [`Core::applied`].
+//!
+//! Between 2 and 3 the core goes on: it takes messages and proposals, and gives further work.
 //!
 //! A failure in 2 ends the node. There is no retry: after a failed fsync nobody knows what the disk holds.
 
 mod index;
 mod log_drain;
 mod terms;
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use protobuf::Message as _;
@@ -63,6 +68,8 @@ pub enum ProposeError {
 /// What the host is to do next, in this order.
 #[derive(Debug, Default)]
 pub struct Work {
+    /// Its place in the order of all work.
+    pub number: u64,
     /// To be sent at once.
     pub messages: Vec<Message>,
     /// Replaces the whole log and state machine.
@@ -79,19 +86,12 @@ pub struct Work {
     pub reads: Vec<(Vec<u8>, u64)>,
 }
 
-/// What became possible once the work was durable.
-#[derive(Debug, Default)]
-pub struct Persisted {
-    /// To be sent now.
-    pub messages: Vec<Message>,
-    /// To be applied.
-    pub committed: Vec<Entry>,
-}
-
 /// See the module.
 pub struct Core {
     node: RawNode<LogIndex>,
     outstanding: Option<Outstanding>,
+    /// Messages that wait until the work of this number is durable.
+    promises: VecDeque<(u64, Vec<Message>)>,
     election_ticks: usize,
     election_choice: u64,
     /// Term, role and leader when the election timeout was last drawn.
@@ -116,13 +116,12 @@ pub struct PeerProgress {
     pub awaits_snapshot: bool,
 }
 
-/// A ready that has been handed out and not yet come back.
+/// A ready that has been handed out and is not written yet.
 struct Outstanding {
     ready: Ready,
     entries: Vec<Entry>,
     hard_state: Option<HardState>,
     snapshot: Option<Snapshot>,
-    persisted_messages: Vec<Message>,
 }
 
 impl Core {
@@ -146,6 +145,7 @@ impl Core {
         let mut core = Core {
             node,
             outstanding: None,
+            promises: VecDeque::new(),
             election_ticks: config.election_ticks,
             election_choice: config.election_seed,
             timeout_for: (0, 0, 0),
@@ -220,9 +220,9 @@ impl Core {
         self.node.read_index(context);
     }
 
-    /// Work to do, if any. It must go through [`Core::persisted`] before anything else is asked of the core.
+    /// Work to do, if any. It must go through [`Core::written`] before anything else is asked of the core.
     pub fn ready(&mut self) -> Option<Work> {
-        assert!(self.outstanding.is_none(), "the previous work has not been persisted");
+        assert!(self.outstanding.is_none(), "the previous work has not been written");
         if !self.node.has_ready() {
             return None;
         }
@@ -230,8 +230,19 @@ impl Core {
         let reads = ready.take_read_states().into_iter().map(|read| (read.request_ctx, read.index)).collect();
         let entries = ready.take_entries();
         let snapshot = (!ready.snapshot().is_empty()).then(|| ready.snapshot().clone());
+        let number = ready.number();
+        let mut messages = ready.take_messages();
+        // An answer to a heartbeat promises nothing that the disk must hold: a slow disk does not delay it.
+        let promises: Vec<Message> = ready.take_persisted_messages();
+        let (at_once, promises): (Vec<Message>, Vec<Message>) =
+            promises.into_iter().partition(|message| message.get_msg_type() == MessageType::MsgHeartbeatResponse);
+        messages.extend(at_once);
+        if !promises.is_empty() {
+            self.promises.push_back((number, promises));
+        }
         let work = Work {
-            messages: ready.take_messages(),
+            number,
+            messages,
             snapshot: snapshot.clone(),
             hard_state: ready.hs().cloned(),
             entries: entries.clone(),
@@ -239,35 +250,35 @@ impl Core {
             committed: ready.take_committed_entries(),
             reads,
         };
-        self.outstanding = Some(Outstanding {
-            hard_state: work.hard_state.clone(),
-            persisted_messages: ready.take_persisted_messages(),
-            entries,
-            snapshot,
-            ready,
-        });
+        self.outstanding = Some(Outstanding { hard_state: work.hard_state.clone(), entries, snapshot, ready });
         Some(work)
     }
 
-    /// The last work is durable.
-    pub fn persisted(&mut self) -> Persisted {
-        let Outstanding { ready, entries, hard_state, snapshot, persisted_messages } =
-            self.outstanding.take().expect("persisted follows ready");
+    /// The last work is written, and can be read, though it may not be durable yet.
+    pub fn written(&mut self) {
+        let Outstanding { ready, entries, hard_state, snapshot } =
+            self.outstanding.take().expect("written follows ready");
         let index = self.node.mut_store();
         if let Some(hard_state) = hard_state {
             index.set_hard_state(hard_state);
         }
         if let Some(snapshot) = snapshot {
             index.restore(snapshot);
+            // What was promised of the log that the snapshot has replaced is void, and Raft repeats its questions.
+            self.promises.retain(|(number, _)| *number == ready.number());
         }
         index.append(entries);
-        let mut light = self.node.advance_append(ready);
-        if let Some(commit) = light.commit_index() {
-            self.node.mut_store().set_commit(commit);
+        self.node.advance_append_async(ready);
+    }
+
+    /// All work up to `number` is durable. Returns what may be sent now; what may be applied comes with the next work.
+    pub fn persisted(&mut self, number: u64) -> Vec<Message> {
+        self.node.on_persist_ready(number);
+        let mut messages = Vec::new();
+        while let Some((_, promised)) = self.promises.pop_front_if(|(promised, _)| *promised <= number) {
+            messages.extend(promised);
         }
-        let mut messages = persisted_messages;
-        messages.append(&mut light.take_messages());
-        Persisted { messages, committed: light.take_committed_entries() }
+        messages
     }
 
     /// Entries up to `index` are in the state machine.

@@ -109,6 +109,7 @@ impl Node {
             doing: "starting Raft",
             source: std::io::Error::other(error),
         })?;
+        self.forget_unsynced();
         self.machine = machine;
         self.start_index = FIRST;
         self.publish_state(&checkpoint)?;
@@ -164,9 +165,11 @@ impl Node {
         }
     }
 
-    /// The last write, with its sync, took this long. A leader whose disk has become slow would slow every commit, though
+    /// The last sync took this long. A leader whose disk has become slow would slow every commit, though
     /// a majority has disks that do not: it hands over to a follower that is up to date.
-    pub fn wrote_in(&mut self, ms: u64) {
+    pub fn synced_in(&mut self, us: u64) {
+        self.took(us);
+        let ms = us / 1000;
         if ms < self.config.slow_write_ms || !self.core.is_leader() {
             self.slow_writes = 0;
             return;

@@ -28,7 +28,7 @@ pub use open::Recovered;
 pub use reader::{BranchCursor, read_entries};
 pub use set::{Head, Mark, Segment, SegmentSet};
 pub use spare::Spare;
-pub use writer::{Location, SegmentConfig, SegmentLog};
+pub use writer::{Location, SegmentConfig, SegmentLog, Unsynced};
 
 use std::io;
 

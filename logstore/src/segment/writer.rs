@@ -14,7 +14,7 @@ use super::format::{RECORD_HEADER_BYTES, RecordKind, put_record, record_bytes};
 use super::set::{Head, Mark, Segment, SegmentSet};
 use super::spare::Spare;
 use super::{StoreError, file_name};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::machine::StateMachine;
 
 /// Kept free at a segment's end for its seal and a mark.
@@ -68,6 +68,20 @@ pub struct SegmentLog {
     pub(super) marked: bool,
 }
 
+/// What is to be synced: the active segment's file, up to what was written when this was made.
+pub struct Unsynced {
+    file: Arc<dyn DiskFile>,
+    sequence: u64,
+    written_bytes: u64,
+}
+
+impl Unsynced {
+    /// Makes it durable, on any thread. A failure ends the node: see [`DiskFile::sync`].
+    pub fn sync(&self) -> std::io::Result<()> {
+        self.file.sync()
+    }
+}
+
 impl SegmentLog {
     /// The files, for readers.
     pub fn set(&self) -> &Arc<SegmentSet> {
@@ -99,13 +113,12 @@ impl SegmentLog {
         record_bytes(2 + context_bytes + data_bytes) as u64
     }
 
-    /// Writes a hard state and entries in one piece and, if `sync`, makes them durable. `checkpoint` gives the state
-    /// machine as of its applied index. Any error but a full disk (which `ensure_room` rules out) ends the node.
+    /// Writes a hard state and entries in one piece; [`SegmentLog::unsynced`] makes them durable. `checkpoint` gives the
+    /// state machine as of its applied index. Any error but a full disk (which `ensure_room` rules out) ends the node.
     pub fn append(
         &mut self,
         hard_state: Option<&HardState>,
         entries: &[Entry],
-        sync: bool,
         checkpoint: &dyn Fn() -> Checkpoint,
     ) -> Result<(), StoreError> {
         if let Some(hard_state) = hard_state {
@@ -127,8 +140,27 @@ impl SegmentLog {
                 self.since_checkpoint_bytes = 0;
             }
         }
-        self.flush()?;
-        if sync { self.sync() } else { Ok(()) }
+        self.flush()
+    }
+
+    /// What was written and is not known to be durable. A segment that was completed is durable.
+    pub fn unsynced(&self) -> Unsynced {
+        let (sequence, written_bytes) = (self.active.sequence(), self.written_bytes);
+        Unsynced { file: self.active.file().clone(), sequence, written_bytes }
+    }
+
+    /// It is durable now, or the node must stop.
+    pub fn synced(&mut self, unsynced: &Unsynced, outcome: std::io::Result<()>) -> Result<(), StoreError> {
+        outcome.map_err(StoreError::io(&*self.disk, "syncing a segment"))?;
+        if unsynced.sequence == self.active.sequence() {
+            self.synced_bytes = self.synced_bytes.max(unsynced.written_bytes);
+        }
+        Ok(())
+    }
+
+    /// Bytes that were written and are not known to be durable.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.written_bytes - self.synced_bytes
     }
 
     /// Leaves a mark when the last records have none behind them yet: without it, damage to the last group could not

@@ -6,4 +6,5 @@ mod node_tests;
 mod segment_tests;
 mod shifted_tests;
 mod store_tests;
+mod sync_tests;
 mod trim_tests;

@@ -59,7 +59,7 @@ fn propose(node: &mut Node, command: &Command) -> Answer {
 }
 
 /// Content as a function of position and a salt, so that a byte that was never appended there is noticed.
-fn content(start: Lsn, length: usize, salt: u64) -> Bytes {
+pub(super) fn content(start: Lsn, length: usize, salt: u64) -> Bytes {
     let mut choice = SeededChoice::new(start.0 ^ (salt << 40));
     (0..length).map(|_| choice.next_u64() as u8).collect::<Vec<u8>>().into()
 }
@@ -357,8 +357,8 @@ fn a_full_disk_refuses_and_resumes() {
 
 /// Messages on their way between the nodes of a cluster.
 #[derive(Default)]
-struct Wire {
-    queue: VecDeque<Message>,
+pub(super) struct Wire {
+    pub(super) queue: VecDeque<Message>,
 }
 
 impl Transport for Wire {
@@ -371,7 +371,7 @@ impl Transport for Wire {
 pub(super) struct Cluster {
     pub(super) disks: BTreeMap<u64, SimulatedDisk>,
     pub(super) nodes: BTreeMap<u64, Node>,
-    wire: Wire,
+    pub(super) wire: Wire,
     pub(super) cut_off: Vec<u64>,
     snapshots: usize,
 }
@@ -463,7 +463,7 @@ impl Cluster {
     }
 
     /// All running nodes hold the same state and the same bytes.
-    fn check_equal(&mut self) {
+    pub(super) fn check_equal(&mut self) {
         self.tick(20);
         let reference = self.nodes.values().next().expect("a node").machine().clone();
         for (id, node) in &self.nodes {
@@ -573,11 +573,11 @@ fn a_leader_with_a_slow_disk_hands_over() {
     let (epoch, mut end) = cluster.acquire(slow);
     cluster.append(slow, epoch, &mut end, 5);
     for ms in [500, 500, 1, 500, 500, 500, 500] {
-        cluster.nodes.get_mut(&slow).expect("runs").wrote_in(ms);
+        cluster.nodes.get_mut(&slow).expect("runs").synced_in(ms * 1000);
     }
     cluster.settle();
     assert!(cluster.nodes[&slow].is_leader(), "four slow writes in a row are not enough");
-    cluster.nodes.get_mut(&slow).expect("runs").wrote_in(500);
+    cluster.nodes.get_mut(&slow).expect("runs").synced_in(500_000);
     cluster.settle();
     let next = cluster.leader();
     assert_ne!(next, slow);

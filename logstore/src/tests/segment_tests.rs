@@ -47,7 +47,9 @@ fn replaced_entries_before_a_checkpoint_do_not_keep_the_log_from_opening() {
             conf_state: conf_state.clone(),
             machine: machine.clone(),
         };
-        log.append(None, &[entry], true, &checkpoint).expect("no fault");
+        log.append(None, &[entry], &checkpoint).expect("no fault");
+        let unsynced = log.unsynced();
+        log.synced(&unsynced, unsynced.sync()).expect("no fault");
     };
     for index in 1..=6 {
         write(&mut log, entry(index, 1), 2);

@@ -16,6 +16,8 @@
 mod checks;
 mod clients;
 mod faults;
+#[cfg(test)]
+mod latency;
 mod machine;
 mod options;
 mod random;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use bytes::Bytes;
 use logstore::command::Command;
@@ -10,7 +11,7 @@ use logstore::disk::Disk;
 use logstore::disk::simulated::SimulatedDisk;
 use logstore::identity::raft_id;
 use logstore::members::Members;
-use logstore::node::{Node, NodeConfig, Read};
+use logstore::node::{Node, NodeConfig, Read, SyncRequest};
 use logstore::segment::{Spare, StoreError};
 use logstore::transport::Transport;
 use raft::eraftpb::Message;
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use crate::clients::{Asked, Reply, Request};
 
 pub const TICK_MS: u64 = 20;
+/// Small, so that segments are completed and trimmed all the time.
 const SEGMENT_BYTES: u64 = 16 << 10;
 /// What waits while the disk is busy; more is lost, as in a network.
 const INBOX_LIMIT: usize = 4096;
@@ -69,15 +71,28 @@ pub struct Machine {
     pub life: u64,
     pub busy_until: u64,
     pub sync_ms: u64,
+    pub segment_bytes: u64,
     /// Gone for good: removed from the cluster, or left dead at the end.
     pub is_retired: bool,
     /// Why it did not start.
     pub last_failure: Option<String>,
     inbox: VecDeque<Input>,
     waiting: Vec<(u64, Waiting)>,
+    /// Syncs that the node leaves to others: at most one.
+    syncs: Option<Receiver<SyncRequest>>,
+    syncing: Option<Syncing>,
 }
 
-fn config(raft_id: u64, election_seed: u64) -> NodeConfig {
+/// A sync under way beside the node.
+struct Syncing {
+    ends: u64,
+    took_ms: u64,
+    request: SyncRequest,
+    /// What was written before it began is durable from its begin or from its end: both are allowed, and show different mistakes.
+    outcome: Option<std::io::Result<()>>,
+}
+
+fn config(raft_id: u64, election_seed: u64, segment_bytes: u64) -> NodeConfig {
     NodeConfig {
         core: CoreConfig {
             node_id: raft_id,
@@ -90,7 +105,7 @@ fn config(raft_id: u64, election_seed: u64) -> NodeConfig {
             election_seed,
         },
         voters: Vec::new(),
-        segment_bytes: SEGMENT_BYTES,
+        segment_bytes,
         checkpoint_every_bytes: 4 << 10,
         max_append_bytes: 2 << 10,
         recent_bytes: 4 << 10,
@@ -110,10 +125,13 @@ impl Machine {
             life: 0,
             busy_until: 0,
             sync_ms,
+            segment_bytes: SEGMENT_BYTES,
             is_retired: false,
             last_failure: None,
             inbox: VecDeque::new(),
             waiting: Vec::new(),
+            syncs: None,
+            syncing: None,
         }
     }
 
@@ -125,8 +143,12 @@ impl Machine {
         let mut outbox = Outbox { disk: self.disk.clone(), messages: Vec::new() };
         let syncs = self.disk.syncs();
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let spare = Spare::new(disk.clone(), SEGMENT_BYTES, false);
-        self.node = Some(Node::open(config(raft_id(self.id, incarnation), election_seed), disk, spare, &mut outbox)?);
+        let spare = Spare::new(disk.clone(), self.segment_bytes, false);
+        let config = config(raft_id(self.id, incarnation), election_seed, self.segment_bytes);
+        let mut node = Node::open(config, disk, spare, &mut outbox)?;
+        let (requests, to_sync) = sync_channel(1);
+        node.set_syncer(requests);
+        (self.node, self.syncs) = (Some(node), Some(to_sync));
         Ok(self.finish(now, syncs, outbox, None))
     }
 
@@ -135,6 +157,7 @@ impl Machine {
         self.node = None;
         self.inbox.clear();
         self.waiting.clear();
+        (self.syncs, self.syncing) = (None, None);
     }
 
     /// Takes what arrives; it is worked on when the disk is free. True if the machine is to be woken now.
@@ -148,17 +171,30 @@ impl Machine {
         self.busy_until <= now
     }
 
-    pub fn has_work(&self) -> bool {
-        !self.inbox.is_empty()
+    pub fn has_work(&self, now: u64) -> bool {
+        !self.inbox.is_empty() || self.sync_ends().is_some_and(|ends| ends <= now)
+    }
+
+    /// When the sync that is under way ends.
+    pub fn sync_ends(&self) -> Option<u64> {
+        self.syncing.as_ref().map(|syncing| syncing.ends)
     }
 
     /// One round, as the store's thread does it: take what waits, write once, answer.
     pub fn work(&mut self, now: u64) -> Round {
         let Some(node) = &mut self.node else { return Round::default() };
+        let done = self.syncing.take_if(|syncing| syncing.ends <= now).map(|done| {
+            let outcome = done.outcome.unwrap_or_else(|| done.request.unsynced.sync());
+            (done.request, outcome, done.took_ms)
+        });
         let mut outbox = Outbox { disk: self.disk.clone(), messages: Vec::new() };
         let syncs = self.disk.syncs();
         let mut failure = None;
-        for input in std::mem::take(&mut self.inbox) {
+        if let Some((request, outcome, took_ms)) = done {
+            failure = node.synced(&request, outcome, took_ms * 1000, &mut outbox).err().map(|error| error.to_string());
+        }
+        let inputs = if failure.is_none() { std::mem::take(&mut self.inbox) } else { VecDeque::new() };
+        for input in inputs {
             let worked = match input {
                 Input::Tick => node.tick(),
                 Input::Message(message) => {
@@ -181,13 +217,21 @@ impl Machine {
             }
         }
         if failure.is_none() {
-            let writes = node.writes();
+            let own_syncs = node.syncs();
             failure = node.run(&mut outbox).err().map(|error| error.to_string());
-            if failure.is_none() && node.writes() > writes {
-                node.wrote_in((self.disk.syncs() - syncs) * self.sync_ms);
+            if failure.is_none() && node.syncs() > own_syncs {
+                node.synced_in((self.disk.syncs() - syncs) * self.sync_ms * 1000);
             }
         }
-        self.finish(now, syncs, outbox, failure)
+        let round = self.finish(now, syncs, outbox, failure);
+        if let Some(request) = self.syncs.as_ref().and_then(|syncs| syncs.try_recv().ok()) {
+            assert!(self.syncing.is_none(), "one sync at a time");
+            let at_once = self.disk.syncs().is_multiple_of(2);
+            let outcome = at_once.then(|| request.unsynced.sync());
+            let took_ms = self.sync_ms;
+            self.syncing = Some(Syncing { ends: self.busy_until + took_ms, took_ms, request, outcome });
+        }
+        round
     }
 
     fn finish(&mut self, now: u64, syncs: u64, outbox: Outbox, died: Option<String>) -> Round {

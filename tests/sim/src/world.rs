@@ -179,7 +179,8 @@ impl World {
                 }
             }
             Event::Wake { machine, life } => {
-                if self.life(machine) == Some(life) && self.machines[&machine].has_work() {
+                let ready = |machine: &Machine| machine.busy_until <= self.now && machine.has_work(self.now);
+                if self.life(machine) == Some(life) && ready(&self.machines[&machine]) {
                     self.work(machine);
                 }
             }
@@ -300,9 +301,12 @@ impl World {
         }
         let machine = &self.machines[&id];
         self.history.node_worked(machine);
-        let (busy_until, life) = (machine.busy_until, machine.life);
+        let (busy_until, sync_ends, life) = (machine.busy_until, machine.sync_ends(), machine.life);
         if busy_until > self.now {
             self.at(busy_until, Event::Wake { machine: id, life });
+        }
+        if let Some(ends) = sync_ends {
+            self.at(ends, Event::Wake { machine: id, life });
         }
     }
 
