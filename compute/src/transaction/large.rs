@@ -37,6 +37,8 @@ const INSIDE_LIMIT_BYTES: usize = 32 << 20;
 const DENSE_BYTES: usize = 4 << 20;
 /// Bytes written to a leaf on average, from which on its whole new contents are hardly more to log.
 const DENSE_LEAF_BYTES: usize = PAGE_SIZE_BYTES / 2;
+/// Writes at the front of a tree that are looked at first: what lies close together mostly does so throughout.
+const SAMPLED_WRITES: usize = 2048;
 /// A tree with no more writes than this, and bytes, is written to inside all the same.
 const DIRECT_WRITES: usize = 256;
 const DIRECT_BYTES: usize = 256 << 10;
@@ -57,16 +59,30 @@ const LEAVES_PER_SNAPSHOT: usize = 64;
 /// Whether a commit had better go this way: it is partly on disk, touches more leaves than the memory should
 /// hold at once, writes most of them anew, or would keep the sequencer for long.
 pub(super) fn is_large(engine: &Engine, commit: &Commit) -> Result<bool> {
-    let pages = engine.cache.capacity_pages() as usize;
-    let (mut writes, mut bytes, mut out_of_line) = (0, 0, 0);
+    let (mut writes, mut widest): (usize, Option<(TreeId, &TreeWrites)>) = (0, None);
     for tree in &commit.trees {
         let Some(memory) = tree.writes.in_memory() else { return Ok(true) };
         writes += memory.len();
-        for (key, write) in memory {
-            bytes += key.len() + write.bytes();
-            if write.bytes() > MAX_INLINE_VALUE_BYTES {
-                out_of_line += write.bytes();
-            }
+        if widest.is_none_or(|(_, widest)| memory.len() > widest.len()) {
+            widest = Some((tree.tree, memory));
+        }
+    }
+    if let Some((tree, memory)) = widest
+        && memory.len() >= 4 * SAMPLED_WRITES
+    {
+        let front = || memory.iter().take(SAMPLED_WRITES);
+        let bytes: usize = front().map(|(key, write)| key.len() + write.bytes()).sum();
+        let leaves = count_leaves(engine, tree, front().map(|(key, _)| &**key), SAMPLED_WRITES);
+        if bytes / SAMPLED_WRITES * memory.len() >= DENSE_BYTES && bytes >= leaves * DENSE_LEAF_BYTES {
+            return Ok(true);
+        }
+    }
+    let pages = engine.cache.capacity_pages() as usize;
+    let (mut bytes, mut out_of_line) = (0, 0);
+    for (key, write) in commit.trees.iter().filter_map(|tree| tree.writes.in_memory()).flatten() {
+        bytes += key.len() + write.bytes();
+        if write.bytes() > MAX_INLINE_VALUE_BYTES {
+            out_of_line += write.bytes();
         }
     }
     if out_of_line > OUT_OF_LINE_LIMIT_BYTES || bytes > INSIDE_LIMIT_BYTES.min(pages * PAGE_SIZE_BYTES / 4) {
@@ -75,18 +91,22 @@ pub(super) fn is_large(engine: &Engine, commit: &Commit) -> Result<bool> {
     if writes <= pages / 8 && bytes < DENSE_BYTES {
         return Ok(false);
     }
-    let at = engine.positions.sealed();
-    let _protected = engine.cache.protect(at);
-    let reader = SnapshotReader::new(engine.cache.clone(), at);
     let most = pages / 4;
     let mut leaves = 0;
     for tree in &commit.trees {
-        let Some(memory) = tree.writes.in_memory() else { return Ok(true) };
-        let keys = memory.keys().map(|key| &**key);
-        // A tree that is younger than the LSN has next to no leaves.
-        leaves += btree::count_leaves(&reader, tree.tree, keys, most + 1 - leaves.min(most)).unwrap_or(1);
+        let keys = tree.writes.in_memory().into_iter().flatten().map(|(key, _)| &**key);
+        leaves += count_leaves(engine, tree.tree, keys, most + 1 - leaves.min(most));
     }
     Ok(leaves > most || bytes >= DENSE_BYTES.max(leaves * DENSE_LEAF_BYTES))
+}
+
+/// Leaves that keys belong to, as far as is known outside the sequencer, counted no further than `most`.
+fn count_leaves<'k>(engine: &Engine, tree: TreeId, keys: impl Iterator<Item = &'k [u8]>, most: usize) -> usize {
+    let at = engine.positions.sealed();
+    let _protected = engine.cache.protect(at);
+    let reader = SnapshotReader::new(engine.cache.clone(), at);
+    // A tree that is younger than the LSN has next to no leaves.
+    btree::count_leaves(&reader, tree, keys, most).unwrap_or(1)
 }
 
 /// Commits.

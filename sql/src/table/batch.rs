@@ -30,6 +30,8 @@ pub struct RowBatch {
     rows: Entries,
     /// For each index.
     indexes: Vec<Entries>,
+    /// A batch was full: the next one will be.
+    full_before: bool,
     encoder: RowEncoder,
     key: Vec<u8>,
 }
@@ -57,6 +59,7 @@ impl RowBatch {
             bytes: Vec::new(),
             rows: Entries::default(),
             indexes: access.indexes().iter().map(|_| Entries::default()).collect(),
+            full_before: false,
             encoder: RowEncoder::new(),
             key: Vec::new(),
         }
@@ -65,6 +68,9 @@ impl RowBatch {
     /// Adds a row that passed its NOT NULL and CHECK constraints; `number` is what an error names it by. May insert
     /// all that has gathered.
     pub fn push(&mut self, context: WriteContext<'_>, row: &[Datum], number: u64) -> Result<(), LoadFailure> {
+        if self.bytes.capacity() == 0 && self.full_before {
+            self.bytes.reserve(BATCH_BYTES + BATCH_BYTES / 16);
+        }
         self.key.clear();
         let exclusive = self.access.primary_key(row, &mut self.key)?;
         if !exclusive {
@@ -80,7 +86,11 @@ impl RowBatch {
         }
         added?;
         self.numbers.push(number);
-        if self.bytes.len() >= BATCH_BYTES { self.flush(context) } else { Ok(()) }
+        if self.bytes.len() < BATCH_BYTES {
+            return Ok(());
+        }
+        self.full_before = true;
+        self.flush(context)
     }
 
     fn add(&mut self, row: &[Datum], exclusive: bool) -> Result<()> {
