@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use harness::log_nodes::LogNodes;
 use logstore::client::{LogClient, LogError, MetadataClient, SwapOutcome};
+use logstore::grpc::RemoteLog;
 use storage::{BranchId, Epoch, Lsn};
 
 const BRANCH: BranchId = BranchId(1);
@@ -194,4 +195,23 @@ async fn the_metadata_map_survives_its_leader() {
     nodes.kill(status.leader);
     let found = log.get("k").await.expect("readable").expect("present");
     assert_eq!((found.version, &found.bytes[..]), (version, &b"v"[..]));
+}
+
+/// A writer on a follower's machine: that node leads after a while, and the writer notices nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_beside_the_writer_leads() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let nodes = LogNodes::start(directory.path(), 3);
+    let before = nodes.wait_in_sync(&[1, 2, 3]).await.leader;
+    let near = before % 3 + 1;
+    let log = RemoteLog::beside(nodes.addresses(), nodes.address(near)).expect("addresses");
+    let writer = Writer::start(Arc::new(log)).await;
+    nodes.wait_for("the near node leads", |status| status.leader == near).await;
+    writer.progress().await;
+    let (acknowledged, longest) = writer.finish().await;
+    println!("{acknowledged} acknowledged; longest pause {longest:?}");
+    nodes.wait_in_sync(&[1, 2, 3]).await;
+    for node in 1..=3 {
+        check_node(&nodes, node, acknowledged).await;
+    }
 }

@@ -1,5 +1,6 @@
 //! Reaching the other tiers over the network.
 
+use std::net::{ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,29 @@ const PAGES_TIMEOUT: Duration = Duration::from_secs(35);
 pub fn connect_log(addresses: &[String]) -> Result<Arc<RemoteLog>, String> {
     let log = RemoteLog::new(addresses.to_vec()).map_err(|error| format!("--log: {error}"))?;
     Ok(Arc::new(log))
+}
+
+/// The same for who writes: the log node on the writer's machine is to lead, if there is one.
+pub fn connect_writer(addresses: &[String], near: Option<&str>) -> Result<Arc<RemoteLog>, String> {
+    let near = match near {
+        Some(near) => near.to_owned(),
+        None => on_this_machine(addresses).unwrap_or_default(),
+    };
+    let log = RemoteLog::beside(addresses.to_vec(), near).map_err(|error| format!("--log: {error}"))?;
+    Ok(Arc::new(log))
+}
+
+/// The one address of these at which this machine can listen.
+fn on_this_machine(addresses: &[String]) -> Option<String> {
+    let is_local = |address: &&String| {
+        // A socket that sends nothing: only the address counts, not the port.
+        let mut found = address.to_socket_addrs().ok()?;
+        found.any(|address| UdpSocket::bind((address.ip(), 0)).is_ok()).then_some(())
+    };
+    let mut local = addresses.iter().filter(|address| is_local(address).is_some());
+    let first = local.next()?;
+    // Several are a machine for trials, where no way is shorter than another.
+    local.next().is_none().then(|| first.clone())
 }
 
 /// A client of one page server.

@@ -9,7 +9,7 @@ use compute::{Compute, ComputeConfig};
 use pageserver::client::PageClient;
 use sql::store::Store;
 
-use crate::cluster::{connect_log, connect_page_server, find_branch, find_pages};
+use crate::cluster::{connect_page_server, connect_writer, find_branch, find_pages};
 use crate::directory::DataDirectory;
 use crate::front::{Front, FrontArguments};
 use crate::governor::GovernorArguments;
@@ -36,6 +36,11 @@ pub struct ComputeArguments {
     /// Nodes of the log service: host:port,host:port,host:port. Some are enough.
     #[arg(long, env = "ALLUVIUM_LOG_SERVICE", required = true, value_delimiter = ',')]
     log: Vec<String>,
+
+    /// The log node on this machine, as the nodes name each other: it is to lead, so that commits take a short way. Without
+    /// this, the one of --log that has an address of this machine.
+    #[arg(long, env = "ALLUVIUM_LOG_NEAR")]
+    log_near: Option<String>,
 
     /// The one page server that serves all shards: host:port. Without this, page servers are found by themselves.
     #[arg(long, env = "ALLUVIUM_PAGES")]
@@ -67,7 +72,7 @@ async fn serve(arguments: ComputeArguments) -> Result<(), String> {
     let admin_listener = shell::bind(arguments.admin_listen, "--admin-listen").await?;
     let (address, admin_address) = (shell::local_address(&listener)?, shell::local_address(&admin_listener)?);
     let directory = DataDirectory::open(&arguments.temp_dir)?;
-    let log = connect_log(&arguments.log)?;
+    let log = connect_writer(&arguments.log, arguments.log_near.as_deref())?;
     let pages: Arc<dyn PageClient> = match &arguments.pages {
         Some(address) => Arc::new(connect_page_server(address)?),
         None => Arc::new(find_pages(log.clone())),

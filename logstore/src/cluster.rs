@@ -102,7 +102,8 @@ impl LogMember {
 
     /// What the node serves: clients, and its peers.
     pub fn services(&self) -> tonic::service::Routes {
-        let log = LogServer::service(self.store.client(), self.store.metadata());
+        let writers = self.store.writers().clone();
+        let log = LogServer::service_beside(self.store.client(), self.store.metadata(), writers);
         tonic::service::Routes::new(log).add_service(RaftServer::service(self.store.clone(), self.credentials.clone()))
     }
 

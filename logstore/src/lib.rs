@@ -30,6 +30,7 @@ mod store;
 mod subscription;
 pub mod transport;
 mod wire;
+pub mod writers;
 
 pub use node::ClusterView;
 pub use store::{LogStore, LogStoreConfig, OpenError};

@@ -128,6 +128,8 @@ pub struct Node {
     slow_writes: u32,
     /// Ticks until leadership may be handed over again.
     keeps_lead_ticks: u32,
+    /// Ticks since this node leads.
+    led_ticks: u32,
     metrics: NodeMetrics,
 }
 
@@ -191,6 +193,7 @@ impl Node {
             syncs: Syncs::default(),
             slow_writes: 0,
             keeps_lead_ticks: 0,
+            led_ticks: 0,
             metrics: NodeMetrics::new(node_id(config.core.node_id)),
             config,
         };
@@ -246,6 +249,7 @@ impl Node {
     pub fn tick(&mut self) -> Result<(), StoreError> {
         self.core.tick();
         self.keeps_lead_ticks = self.keeps_lead_ticks.saturating_sub(1);
+        self.led_ticks = if self.core.is_leader() { self.led_ticks.saturating_add(1) } else { 0 };
         if self.core.is_leader() {
             // Unconfirmed reads may have been dropped silently.
             let confirmed: Vec<u64> = self.confirmed_reads.iter().map(|&(_, id)| id).collect();

@@ -28,6 +28,7 @@ use crate::published::Published;
 use crate::segment::{MIN_SEGMENT_BYTES, SegmentSet, Spare, StoreError, read_entries};
 use crate::subscription::to_log_error;
 use crate::transport::{NoPeers, Transport};
+use crate::writers::Writers;
 
 /// Queue space is counted in units of this many bytes.
 pub(crate) const PERMIT_BYTES: usize = 1024;
@@ -37,6 +38,8 @@ const MESSAGE_QUEUE_BYTES: usize = 64 << 20;
 const MESSAGE_OVERHEAD_BYTES: usize = 1024;
 /// A write that takes this long is slow, whatever the disk.
 const SLOW_WRITE_MS: u64 = 200;
+/// Between two looks at where the writers are.
+const WRITERS_PAUSE: Duration = Duration::from_secs(2);
 /// Requests for old entries that wait; Raft repeats what finds no room.
 const MAX_FETCHES: usize = 64;
 
@@ -272,6 +275,7 @@ pub struct LogStore {
     append_seconds: Histogram,
     /// Where subscriptions find what is no longer in the log.
     archive: Arc<OnceLock<ObjectStore>>,
+    writers: Arc<Writers>,
     raft_id: u64,
 }
 
@@ -335,6 +339,7 @@ impl LogStore {
             };
             spawn("log-reader", read).map_err(|source| directory_error(&config, source))?
         };
+        let writers = Arc::<Writers>::default();
         // A disk that is slow delays what waits for it, and nothing else.
         let (syncs, to_sync) = std::sync::mpsc::sync_channel::<SyncRequest>(1);
         node.set_syncer(syncs);
@@ -345,13 +350,14 @@ impl LogStore {
         };
         let thread = {
             let inbox = inbox.clone();
-            spawn("log-writer", move || serve(node, &inbox, &mut *transport, tick))
+            let writers = writers.clone();
+            spawn("log-writer", move || serve(node, &inbox, &mut *transport, &writers, tick))
                 .map_err(|source| directory_error(&config, source))?
         };
         let threads = Mutex::new(vec![thread, maker, reader, syncer]);
         let append_seconds = histogram!("alluvium_log_append_seconds", "node" => config.node_id.to_string());
         let archive = Arc::default();
-        Ok(LogStore { inbox, published, segments, spare, disk, threads, append_seconds, archive, raft_id })
+        Ok(LogStore { inbox, published, segments, spare, disk, threads, append_seconds, archive, writers, raft_id })
     }
 
     /// A client in this process.
@@ -378,6 +384,11 @@ impl LogStore {
     /// From now on subscriptions read from this archive what is no longer in the log. Only the first call counts.
     pub fn set_archive(&self, archive: ObjectStore) {
         let _ = self.archive.set(archive);
+    }
+
+    /// Where those are who write to this node.
+    pub fn writers(&self) -> &Arc<Writers> {
+        &self.writers
     }
 
     /// What Raft calls this node: its number and incarnation.
@@ -495,10 +506,17 @@ fn sync_until_closed(to_sync: &std::sync::mpsc::Receiver<SyncRequest>, inbox: &I
 
 /// The thread.
 #[expect(clippy::disallowed_methods, reason = "the thread is what gives the node its ticks")]
-fn serve(mut node: Node, inbox: &Inbox, transport: &mut dyn Transport, tick: Duration) {
+fn serve(mut node: Node, inbox: &Inbox, transport: &mut dyn Transport, writers: &Writers, tick: Duration) {
     let mut guard = StopGuard { inbox, published: node.published().clone(), reason: gone() };
     let mut next_tick = Instant::now() + tick;
+    let mut next_look = next_tick;
     loop {
+        if next_tick >= next_look {
+            next_look = next_tick + WRITERS_PAUSE;
+            if let Some(near) = writers.majority() {
+                node.lead_near(&near);
+            }
+        }
         let requests = inbox.take(next_tick, node.batch_limit_bytes());
         match serve_batch(&mut node, requests, transport, &mut next_tick, tick) {
             Ok(true) => {}

@@ -35,6 +35,8 @@ pub(super) struct AppendStream {
     address: String,
     requests: mpsc::Sender<wire::AppendRequest>,
     waiting: Arc<Waiting>,
+    /// Told with the first request: the log node on this machine.
+    near: Arc<Mutex<String>>,
 }
 
 /// An append that has been queued, or could not be.
@@ -53,7 +55,7 @@ fn broken() -> LogError {
 }
 
 impl AppendStream {
-    pub(super) fn open(address: String, mut client: NodeClient, runtime: &Handle) -> AppendStream {
+    pub(super) fn open(address: String, mut client: NodeClient, near: String, runtime: &Handle) -> AppendStream {
         let (requests, outgoing) = mpsc::channel(MAX_APPENDS_IN_FLIGHT);
         let waiting: Arc<Waiting> = Arc::new(Mutex::new(Some(HashMap::new())));
         let answers = waiting.clone();
@@ -66,7 +68,7 @@ impl AppendStream {
                 let _ = answer.send(Err(ended.clone()));
             }
         });
-        AppendStream { address, requests, waiting }
+        AppendStream { address, requests, waiting, near: Arc::new(Mutex::new(near)) }
     }
 
     pub(super) fn address(&self) -> &str {
@@ -80,8 +82,9 @@ impl AppendStream {
     /// Queues an append now if there is room, so that the order of the calls is kept.
     pub(super) fn queue(&self, request_id: u64, append: &Append) -> Queued {
         let Append { branch, epoch, start_lsn, bytes } = append.clone();
+        let near = std::mem::take(&mut *self.near.lock());
         let request =
-            wire::AppendRequest { request_id, branch: branch.0, epoch: epoch.0, start_lsn: start_lsn.0, bytes };
+            wire::AppendRequest { request_id, branch: branch.0, epoch: epoch.0, start_lsn: start_lsn.0, bytes, near };
         let (answer, outcome) = oneshot::channel();
         let mut queued = Queued { stream: self.clone(), unsent: None, outcome: None };
         match &mut *self.waiting.lock() {

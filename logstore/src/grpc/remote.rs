@@ -46,6 +46,8 @@ struct Shared {
     runtime: Handle,
     patience: Duration,
     next_request: AtomicU64,
+    /// The log node on this machine; empty if there is none.
+    near: String,
     appends: Mutex<Option<AppendStream>>,
     /// Starts of appends whose outcome is open: an append that comes before its predecessor waits for it.
     open_appends: Mutex<BTreeSet<(BranchId, Epoch, Lsn)>>,
@@ -90,11 +92,21 @@ impl RemoteLog {
 
     /// The same, with calls that look for a node that can answer for as long as `patience`.
     pub fn with_patience(addresses: Vec<String>, patience: Duration) -> Result<RemoteLog, LogError> {
+        RemoteLog::connect(addresses, patience, String::new())
+    }
+
+    /// A writer on the machine of the node that listens at `near`: if most is written there, that node will lead.
+    pub fn beside(addresses: Vec<String>, near: String) -> Result<RemoteLog, LogError> {
+        RemoteLog::connect(addresses, DEFAULT_PATIENCE, near)
+    }
+
+    fn connect(addresses: Vec<String>, patience: Duration, near: String) -> Result<RemoteLog, LogError> {
         let shared = Shared {
             endpoints: Arc::new(Endpoints::new(addresses)?),
             runtime: Handle::current(),
             patience,
             next_request: AtomicU64::new(1),
+            near,
             appends: Mutex::new(None),
             open_appends: Mutex::default(),
         };
@@ -154,7 +166,7 @@ impl Shared {
         let mut current = self.appends.lock();
         let stream = match &*current {
             Some(stream) if stream.is_open() && stream.address() == address => stream,
-            _ => current.insert(AppendStream::open(address, client, &self.runtime)),
+            _ => current.insert(AppendStream::open(address, client, self.near.clone(), &self.runtime)),
         };
         stream.queue(self.next_request.fetch_add(1, Ordering::Relaxed), append)
     }

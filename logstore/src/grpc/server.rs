@@ -13,17 +13,28 @@ use tonic::{Request, Response, Status, Streaming};
 use super::convert::{to_failure, to_value};
 use super::{MAX_APPENDS_IN_FLIGHT, MAX_MESSAGE_BYTES};
 use crate::client::{LogClient, MetadataClient, SwapOutcome};
+use crate::writers::{Writer, Writers};
 
 /// Offers a log and its metadata map.
 pub struct LogServer {
     log: Arc<dyn LogClient>,
     metadata: Arc<dyn MetadataClient>,
+    writers: Arc<Writers>,
 }
 
 impl LogServer {
     /// A tonic service, to be added to a server.
     pub fn service(log: Arc<dyn LogClient>, metadata: Arc<dyn MetadataClient>) -> LogServiceServer<LogServer> {
-        LogServiceServer::new(LogServer { log, metadata }).max_decoding_message_size(MAX_MESSAGE_BYTES)
+        LogServer::service_beside(log, metadata, Arc::default())
+    }
+
+    /// The same, with a count of where its writers are.
+    pub fn service_beside(
+        log: Arc<dyn LogClient>,
+        metadata: Arc<dyn MetadataClient>,
+        writers: Arc<Writers>,
+    ) -> LogServiceServer<LogServer> {
+        LogServiceServer::new(LogServer { log, metadata, writers }).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 }
 
@@ -33,14 +44,17 @@ async fn serve_appends(
     log: Arc<dyn LogClient>,
     mut requests: Streaming<wire::AppendRequest>,
     answers: mpsc::Sender<Result<wire::AppendResponse, Status>>,
+    writers: Arc<Writers>,
 ) {
+    let mut writer: Option<Writer> = None;
     let mut running = FuturesUnordered::new();
     let mut open = true;
     while open || !running.is_empty() {
         tokio::select! {
             request = requests.message(), if open && running.len() < MAX_APPENDS_IN_FLIGHT => match request {
                 Ok(Some(request)) => {
-                    let wire::AppendRequest { request_id, branch, epoch, start_lsn, bytes } = request;
+                    let wire::AppendRequest { request_id, branch, epoch, start_lsn, bytes, near } = request;
+                    writer.get_or_insert_with(|| writers.register(&near)).wrote(bytes.len());
                     // Queued by the call itself, so that the order of the requests is kept.
                     let append = log.append(BranchId(branch), Epoch(epoch), Lsn(start_lsn), bytes);
                     running.push(async move { (request_id, append.await) });
@@ -80,7 +94,7 @@ impl LogService for LogServer {
 
     async fn append(&self, request: Request<Streaming<wire::AppendRequest>>) -> Answered<Self::AppendStream> {
         let (answers, stream) = mpsc::channel(MAX_APPENDS_IN_FLIGHT);
-        tokio::spawn(serve_appends(self.log.clone(), request.into_inner(), answers));
+        tokio::spawn(serve_appends(self.log.clone(), request.into_inner(), answers, self.writers.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 

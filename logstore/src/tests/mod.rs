@@ -8,3 +8,4 @@ mod shifted_tests;
 mod store_tests;
 mod sync_tests;
 mod trim_tests;
+mod writers_tests;

@@ -14,6 +14,7 @@ use crate::core::CoreConfig;
 use crate::disk::Disk;
 use crate::disk::simulated::{SeededChoice, SimulatedDisk};
 use crate::machine::Outcome;
+use crate::members::{Member, Members};
 use crate::node::{Node, NodeConfig};
 use crate::segment::{BranchCursor, Spare, StoreError, file_name, parse_file_name};
 use crate::transport::{NoPeers, Transport};
@@ -374,6 +375,7 @@ pub(super) struct Cluster {
     pub(super) wire: Wire,
     pub(super) cut_off: Vec<u64>,
     snapshots: usize,
+    voters: Vec<u64>,
 }
 
 impl Cluster {
@@ -384,6 +386,7 @@ impl Cluster {
             wire: Wire::default(),
             cut_off: Vec::new(),
             snapshots: 0,
+            voters: vec![1, 2, 3],
         };
         for id in 1..=3 {
             cluster.start(id);
@@ -391,10 +394,24 @@ impl Cluster {
         cluster
     }
 
+    /// The same, begun as real clusters are: the nodes know each other's addresses, `node-1` and so on.
+    pub(super) fn with_members() -> Cluster {
+        let (voters, wire, cut_off) = (Vec::new(), Wire::default(), Vec::new());
+        let disks = (1..=3).map(|id| (id, SimulatedDisk::new())).collect();
+        let mut cluster = Cluster { disks, nodes: BTreeMap::new(), wire, cut_off, snapshots: 0, voters };
+        (1..=3).for_each(|id| cluster.start(id));
+        let member = |id| (id, Member { raft_id: id, address: format!("node-{id}") });
+        let members = Members::new("cluster".to_owned(), (1..=3).map(member).collect());
+        let first = cluster.nodes.get_mut(&1).expect("it runs");
+        assert!(first.bootstrap(members, &mut cluster.wire).expect("no disk fault"));
+        cluster.settle();
+        cluster
+    }
+
     pub(super) fn start(&mut self, id: u64) {
         let disk: Arc<dyn Disk> = Arc::new(self.disks[&id].clone());
         let spare = Spare::new(disk.clone(), SEGMENT_BYTES, false);
-        let node = Node::open(config(id, &[1, 2, 3]), disk, spare, &mut self.wire).expect("open");
+        let node = Node::open(config(id, &self.voters), disk, spare, &mut self.wire).expect("open");
         self.nodes.insert(id, node);
     }
 
