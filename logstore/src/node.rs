@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use futures::stream::BoxStream;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use storage::{BranchId, Lsn};
 use tokio::sync::oneshot;
@@ -31,7 +32,7 @@ use crate::members::MAX_ADDRESS_BYTES;
 use crate::node_metrics::NodeMetrics;
 use crate::published::Published;
 use crate::segment::{Checkpoint, SegmentConfig, SegmentLog, SegmentSet, Spare, StoreError, read_entries};
-use crate::subscription::to_log_error;
+use crate::subscription::{subscribe, to_log_error};
 use crate::transport::Transport;
 use sync::Syncs;
 
@@ -218,6 +219,16 @@ impl Node {
 
     pub(crate) fn published(&self) -> &Arc<Published> {
         &self.published
+    }
+
+    /// Follows a branch as [`crate::client::LogClient::subscribe`] does, without the archive. The stream does not notice a node that is
+    /// dropped without being closed.
+    pub fn subscribe(
+        &self,
+        branch: BranchId,
+        from_lsn: Lsn,
+    ) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError> {
+        subscribe(&self.published, self.log.set(), None, branch, from_lsn)
     }
 
     /// First LSN of a branch that can still be read here.

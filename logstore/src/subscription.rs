@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::stream::{BoxStream, StreamExt, unfold};
+use storage::beside::beside;
 use storage::{BranchId, Lsn};
 use tokio::sync::watch;
 
@@ -114,10 +115,18 @@ impl Subscription {
     async fn read_files(&mut self, durable: Lsn) -> Result<(), LogError> {
         let (branch, position) = (self.branch, self.position);
         let (cursor, segments) = (self.cursor.take(), self.segments.clone());
-        let read = tokio::task::spawn_blocking(move || read_portion(cursor, &segments, branch, position, durable));
-        let read = read.await.map_err(|error| LogError::Unavailable { reason: error.to_string() })?;
+        let read = beside(move || read_portion(cursor, &segments, branch, position, durable)).await;
+        let read = read.ok_or_else(|| LogError::Unavailable { reason: "reading the log was given up".into() })?;
         match read {
             Ok((chunks, cursor)) => {
+                // Trimmed under us: what is left begins further on, and must not be taken for what comes next.
+                let begins = chunks.front().map_or(cursor.position(), |chunk| chunk.start_lsn);
+                if begins > position && self.archive.is_some() {
+                    return Ok(());
+                }
+                if begins > position {
+                    return Err(LogError::Trimmed { branch, asked: position, first_lsn: begins });
+                }
                 self.buffered = chunks;
                 self.cursor = Some(cursor);
                 Ok(())
@@ -146,10 +155,16 @@ fn read_portion(
     position: Lsn,
     durable: Lsn,
 ) -> Result<Portion, StoreError> {
-    let mut cursor = match cursor {
-        Some(cursor) if cursor.position() == position => cursor,
-        _ => BranchCursor::new(segments, branch, position)?,
-    };
+    // A cursor that was kept holds bytes that have been read before the rest of their block was written, and may stand among
+    // entries whose terms have been forgotten since, with a trim. So its failure says nothing.
+    let kept = cursor.filter(|cursor| cursor.position() == position);
+    if let Some(Ok(portion)) = kept.map(|cursor| read_on(cursor, durable)) {
+        return Ok(portion);
+    }
+    read_on(BranchCursor::new(segments, branch, position)?, durable)
+}
+
+fn read_on(mut cursor: BranchCursor, durable: Lsn) -> Result<Portion, StoreError> {
     let (mut chunks, mut bytes) = (VecDeque::new(), 0);
     while cursor.position() < durable && bytes < PORTION_BYTES {
         let chunk = cursor.next_chunk()?;

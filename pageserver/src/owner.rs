@@ -90,6 +90,17 @@ impl ManifestOwner {
         self.current.lock().await.0.clone()
     }
 
+    /// Whether the shard is still ours, according to what is stored now.
+    pub async fn is_current(&self) -> Result<bool, OwnerError> {
+        let (generation, writer) = {
+            let current = self.current.lock().await;
+            (current.0.generation, current.0.writer)
+        };
+        let Some(found) = self.store.read_versioned(&self.key).await? else { return Ok(false) };
+        let found = Manifest::decode(&found.bytes)?;
+        Ok((found.generation, found.writer) == (generation, writer))
+    }
+
     /// Changes the manifest. Returns only once the change is in or the shard is lost: as long as the outcome of a write
     /// is in doubt, no other change may be based on the old manifest. `pause` is called with the reason before each
     /// further trial.

@@ -162,6 +162,10 @@ impl Shard {
             return Err(Err(PageError::NotServed { branch, shard }));
         }
         if ingested < needed_log(request) {
+            if self.is_lost() {
+                let (branch, shard) = (self.config.branch, self.config.shard);
+                return Err(Err(PageError::NotServed { branch, shard }));
+            }
             if self.is_stranded() {
                 let reason = format!("the log from {ingested} on has been trimmed, and no layer holds it");
                 return Err(Err(PageError::Damaged { page, reason }));

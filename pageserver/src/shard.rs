@@ -155,9 +155,13 @@ impl Shard {
         metrics::gauge!(names::INGESTED_LSN, self.labels()).set(shown(self.ingested()));
     }
 
-    /// Notes that the log no longer has what comes after the layers.
-    pub fn set_stranded(&self) {
-        self.stranded.store(true, Ordering::Release);
+    /// The log no longer has what comes after what was read. Either the shard has another owner, who holds it in layers,
+    /// or nobody will ever have it. An error: not known yet.
+    pub async fn set_stranded(&self) -> Result<(), OwnerError> {
+        let is_ours = self.owner.is_current().await?;
+        let fate = if is_ours { &self.stranded } else { &self.lost };
+        fate.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Whether the log no longer has what comes after the layers.

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod batch;
+pub mod beside;
 pub mod btree;
 pub mod bulk;
 pub mod ids;

@@ -21,6 +21,10 @@ impl Drain for TracingDrain {
     type Err = slog::Never;
 
     fn log(&self, record: &Record<'_>, _values: &OwnedKVList) -> Result<(), slog::Never> {
+        // slog's macros do not ask: raft-rs describes every message, which costs more than handling it.
+        if !self.is_enabled(record.level()) {
+            return Ok(());
+        }
         let mut fields = Fields(record.msg().to_string());
         let _ = record.kv().serialize(record, &mut fields);
         match record.level() {

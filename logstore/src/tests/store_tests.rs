@@ -148,6 +148,27 @@ async fn subscribe_across_segments_and_restarts() {
     }
 }
 
+/// Story (simulator, seed 157): a reader keeps its place in the files, with the block around it. Once at the end, and then
+/// behind again by more than memory holds, it took what the block had held before the rest was written for damage.
+#[tokio::test]
+async fn a_reader_at_the_end_that_falls_behind_goes_on() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let store = LogStore::open(small(&directory)).expect("open");
+    let client = store.client();
+    let epoch = client.acquire_epoch(BRANCH).await.expect("epoch").epoch;
+    let mut end = fill(&*client, epoch, Lsn(0), 30, 1000).await;
+    let mut stream = client.subscribe(BRANCH, Lsn(0)).await.expect("subscribe");
+    let mut position = Lsn(0);
+    for _ in 0..3 {
+        while position < end {
+            let chunk = stream.next().await.expect("an endless stream").expect("no damage");
+            assert_eq!(chunk.start_lsn, position);
+            position = chunk.start_lsn.advance(chunk.bytes.len() as u64);
+        }
+        end = fill(&*client, epoch, end, 30, 1000).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trimming_keeps_what_consumers_need() {
     let directory = tempfile::tempdir().expect("tempdir");
@@ -160,6 +181,9 @@ async fn trimming_keeps_what_consumers_need() {
         end = fill(&*client, epoch, Lsn(0), 500, 1000).await;
         let full = store.disk_bytes();
         assert!(full > 450_000, "{full}");
+        // Story (simulator, seed 102): a reader whose position was trimmed away while it was not reading asked the files
+        // again and again for what they no longer had, or went on behind a gap.
+        let mut overtaken = client.subscribe(BRANCH, Lsn(0)).await.expect("subscribe");
         client.report_consumer(BRANCH, "shard 1", end).await.expect("report");
         client.report_consumer(BRANCH, "shard 2", Lsn(250_000)).await.expect("report");
         // The first report alone allowed trimming; the second consumer came later, so it may find less.
@@ -168,6 +192,8 @@ async fn trimming_keeps_what_consumers_need() {
         let trimmed = client.subscribe(BRANCH, Lsn(0)).await.err();
         assert_eq!(trimmed, Some(LogError::Trimmed { branch: BRANCH, asked: Lsn(0), first_lsn: first }));
         check_read(&*client, first, end).await;
+        let next = tokio::time::timeout(Duration::from_secs(20), overtaken.next()).await.expect("an answer in time");
+        assert!(matches!(next, Some(Err(LogError::Trimmed { asked: Lsn(0), .. }))), "{next:?}");
         client.report_consumer(BRANCH, "shard 2", end).await.expect("report");
         assert!(store.disk_bytes() <= 3 * config.segment_bytes, "{}", store.disk_bytes());
         // The log does not grow while its consumers keep up.

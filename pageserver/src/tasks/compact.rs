@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use storage::Lsn;
+use storage::beside::runs_alone;
 use storage::layer::LayerDescriptor;
 use storage::manifest::Manifest;
 
@@ -78,15 +79,7 @@ async fn drop_due_history(shard: &Shard) -> bool {
 }
 
 async fn compact_once(shard: &Arc<Shard>, job: &Job) -> Result<(), JobError> {
-    // Rewriting is mostly computation: on a thread of its own it leaves the runtime's to readers.
-    let (runtime, owned, rewrite) = (tokio::runtime::Handle::current(), shard.clone(), job.clone());
-    let work =
-        move || runtime.block_on(owned.with_job_context(false, async |context| run_job(context, &rewrite).await));
-    let layers = match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome?,
-        Err(error) if error.is_panic() => return Err(JobError::Panicked(error.to_string())),
-        Err(_) => return Err(JobError::Stopped),
-    };
+    let layers = rewrite(shard, job).await?;
     metrics::counter!(names::WRITTEN_BYTES, "work" => "compaction").increment(layer_bytes(&layers));
     let replaced = job.replaced();
     let change = |manifest: &mut Manifest| {
@@ -100,4 +93,19 @@ async fn compact_once(shard: &Arc<Shard>, job: &Job) -> Result<(), JobError> {
         }
     };
     shard.update_manifest(change).await.map(|_| ()).map_err(|_| JobError::Stopped)
+}
+
+async fn rewrite(shard: &Arc<Shard>, job: &Job) -> Result<Vec<LayerDescriptor>, JobError> {
+    if runs_alone() {
+        return shard.with_job_context(false, async |context| run_job(context, job).await).await;
+    }
+    // Rewriting is mostly computation: on a thread of its own it leaves the runtime's to readers.
+    let (runtime, owned, rewrite) = (tokio::runtime::Handle::current(), shard.clone(), job.clone());
+    let work =
+        move || runtime.block_on(owned.with_job_context(false, async |context| run_job(context, &rewrite).await));
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) if error.is_panic() => Err(JobError::Panicked(error.to_string())),
+        Err(_) => Err(JobError::Stopped),
+    }
 }

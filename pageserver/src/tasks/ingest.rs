@@ -35,7 +35,7 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
     let mut batch = PageBatch::default();
     let mut chunks = match log.subscribe(stream, from_lsn).await {
         Err(error @ LogError::Trimmed { .. }) => {
-            shard.set_stranded();
+            shard.set_stranded().await.map_err(|unknown| format!("{error}; {unknown}"))?;
             return Err(error.to_string());
         }
         subscribed => subscribed.map_err(|error| error.to_string())?,

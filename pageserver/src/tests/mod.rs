@@ -234,6 +234,29 @@ async fn two_owners() {
     fixture.check(after.client().as_ref(), 200).await;
 }
 
+/// Story (simulator, seed 101): a server that has lost its shard without knowing, and whose log the new owner has let go,
+/// told clients that pages were damaged. They are served elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overtaken_owner_sends_elsewhere() {
+    let mut fixture = Fixture::new(12, 30);
+    // Time to be overtaken, after its stream of log has been cut.
+    let slow = PageServerConfig { retry_pause: Duration::from_secs(3), ..config() };
+    let old = fixture.start(PageServerConfig { wait_timeout: Duration::from_millis(100), ..slow }).await;
+    fixture.workload.run(&fixture.log, 50);
+    eventually("the old owner has read everything", async || old.ingested() == fixture.workload.end).await;
+    let new = fixture.start(config()).await;
+    fixture.workload.run(&fixture.log, 100);
+    fixture.check(new.client().as_ref(), 50).await;
+    new.shutdown().await;
+    fixture.log.trim();
+    eventually("the old owner learns of the new one", async || old.is_lost()).await;
+    assert!(!old.is_stranded());
+    let at = fixture.workload.end;
+    let request = GetPage { page: PageNo(1), at, not_modified_since: at, priority: Priority::Foreground };
+    let answer = old.client().get_pages(BRANCH, &[request]).await.remove(0);
+    assert!(matches!(answer, Err(PageError::NotServed { .. })), "{answer:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn layers_stay_few_and_history_goes() {
     let mut fixture = Fixture::new(21, 60);

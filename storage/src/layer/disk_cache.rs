@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use moka::sync::Cache;
 
+use crate::beside::beside;
 use crate::object::{ObjectError, ObjectStore};
 
 /// Bytes of a piece: a few blocks, little enough that a read of one block is not held up.
@@ -36,11 +37,6 @@ fn crc_of(name: &str, bytes: &[u8]) -> u32 {
     crc.update(name.as_bytes());
     crc.update(bytes);
     crc.finalize()
-}
-
-/// Runs file work beside the runtime; `None` when it panicked or the runtime ends, which a cache may shrug off.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> Option<T> + Send + 'static) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.ok().flatten()
 }
 
 fn read_piece(directory: &Path, name: &str, expected_bytes: usize) -> Option<Bytes> {
@@ -141,14 +137,14 @@ impl DiskCache {
         let bytes = usize::try_from(range.end.saturating_sub(range.start)).expect("a piece is small");
         if self.pieces.get(&name).is_some() {
             let (directory, wanted) = (self.directory.clone(), name.clone());
-            if let Some(found) = beside(move || read_piece(&directory, &wanted, bytes)).await {
+            if let Some(found) = beside(move || read_piece(&directory, &wanted, bytes)).await.flatten() {
                 return Ok(found);
             }
         }
         let fetched = store.get_range(key, range).await?;
         let (directory, wanted, content) = (self.directory.clone(), name.clone(), fetched.clone());
         // A full or missing disk only means that the piece is fetched again.
-        if beside(move || write_piece(&directory, &wanted, &content).ok()).await.is_some() {
+        if beside(move || write_piece(&directory, &wanted, &content).ok()).await.flatten().is_some() {
             self.pieces.insert(name, u32::try_from(bytes + CRC_BYTES).expect("a piece is small"));
         }
         Ok(fetched)

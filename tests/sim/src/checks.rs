@@ -1,11 +1,10 @@
 //! What was promised, and what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use storage::{BranchId, Epoch, Lsn};
 
-use crate::clients::content;
 use crate::machine::Machine;
 
 /// Promises made to writers, and the stream as nodes have shown it.
@@ -15,6 +14,8 @@ pub struct History {
     acknowledged: BTreeMap<(BranchId, Lsn), (u64, usize)>,
     /// (branch, epoch) → where the stream ended when it was granted.
     grants: BTreeMap<(BranchId, u64), Lsn>,
+    /// Groups as they were sent: (branch, start, epoch) → bytes.
+    sent: BTreeMap<(BranchId, Lsn, u64), Bytes>,
     /// Chunks that some node has applied: (branch, start) → epoch, length, bytes.
     shown: BTreeMap<(BranchId, Lsn), (u64, Bytes)>,
     /// How far `shown` reaches without a gap.
@@ -39,6 +40,11 @@ impl History {
     pub fn granted(&mut self, branch: BranchId, epoch: Epoch, end: Lsn) {
         let before = self.grants.insert((branch, epoch.0), end);
         assert_eq!(before, None, "epoch {epoch} of branch {branch} was granted twice");
+    }
+
+    /// A writer is about to append this.
+    pub fn sent(&mut self, branch: BranchId, start: Lsn, epoch: Epoch, bytes: Bytes) {
+        self.sent.insert((branch, start, epoch.0), bytes);
     }
 
     pub fn acknowledged(&mut self, branch: BranchId, epoch: Epoch, start: Lsn, length: usize) {
@@ -81,27 +87,40 @@ impl History {
                 position = start;
             }
             assert_eq!(start, position, "node {}: the stream has no gaps", machine.id);
-            assert_eq!(bytes, content(branch, start, bytes.len(), epoch), "node {} at {start}", machine.id);
             assert!(epoch >= last_epoch, "node {}: epoch {epoch} after {last_epoch}", machine.id);
             last_epoch = epoch;
             position = start.advance(bytes.len() as u64);
-            if let Some(acknowledged) = self.acknowledged.get(&(branch, start)) {
-                assert_eq!(*acknowledged, (epoch, bytes.len()), "{branch} at {start}: what was acknowledged is there");
-            }
-            let shown = self.shown.entry((branch, start)).or_insert_with(|| (epoch, bytes.clone()));
-            assert_eq!((shown.0, &shown.1), (epoch, &bytes), "node {} shows another group at {start}", machine.id);
+            self.show(branch, start, epoch, &bytes, machine.id);
         }
+        position
+    }
+
+    /// A node shows a group of a stream.
+    pub fn show(&mut self, branch: BranchId, start: Lsn, epoch: u64, bytes: &Bytes, node: u64) {
+        assert_eq!(self.sent.get(&(branch, start, epoch)), Some(bytes), "node {node}: nobody wrote this at {start}");
+        if let Some(acknowledged) = self.acknowledged.get(&(branch, start)) {
+            assert_eq!(*acknowledged, (epoch, bytes.len()), "{branch} at {start}: what was acknowledged is there");
+        }
+        let shown = self.shown.entry((branch, start)).or_insert_with(|| (epoch, bytes.clone()));
+        assert_eq!((shown.0, &shown.1), (epoch, bytes), "node {node} shows another group at {start}");
         let mut until = self.shown_until(branch);
         while let Some((_, bytes)) = self.shown.get(&(branch, until)) {
             until = until.advance(bytes.len() as u64);
         }
         self.shown_until.insert(branch, until);
-        position
     }
 
-    /// Everything acknowledged is there, and no epoch wrote where it could not.
-    pub fn check(&self) {
-        for (&(branch, start), &(epoch, length)) in &self.acknowledged {
+    /// The groups that were shown from `from` on, without a gap: start, epoch, bytes.
+    pub fn shown_from(&self, branch: BranchId, from: Lsn) -> impl Iterator<Item = (Lsn, Epoch, &Bytes)> {
+        let until = self.shown_until(branch);
+        let range = self.shown.range((branch, from)..(branch, until.max(from)));
+        range.map(|((_, start), (epoch, bytes))| (*start, Epoch(*epoch), bytes))
+    }
+
+    /// Everything acknowledged is there, and no epoch wrote where it could not. What belonged to deleted branches may be gone.
+    pub fn check(&self, deleted: &BTreeSet<BranchId>) {
+        let kept = |((branch, _), _): &(&(BranchId, Lsn), _)| !deleted.contains(branch);
+        for (&(branch, start), &(epoch, length)) in self.acknowledged.iter().filter(kept) {
             let found = self.shown.get(&(branch, start)).map(|(epoch, bytes)| (*epoch, bytes.len()));
             assert_eq!(found, Some((epoch, length)), "{branch} at {start}: acknowledged under epoch {epoch}, and lost");
         }

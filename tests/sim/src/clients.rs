@@ -1,23 +1,32 @@
 //! Writers, as computes are: they take an epoch and append groups, several under way; they follow the leader and repeat
 //! what was not answered. Two of them compete for a branch, so that one fences the other again and again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use logstore::client::{LogError, MetadataValue};
+use logstore::client::{BranchStatus, LogError, MetadataValue};
 use logstore::command::Command;
 use logstore::machine::Outcome;
 use storage::{BranchId, Epoch, Lsn};
 
 use crate::checks::History;
+use crate::pages::workload::PageWorkload;
 use crate::random::Random;
 
 /// What a client asks of a node.
 #[derive(Clone)]
 pub struct Request {
     pub id: u64,
-    /// `None` reads the register.
-    pub command: Option<Command>,
+    pub ask: Ask,
+}
+
+/// What it is.
+#[derive(Clone)]
+pub enum Ask {
+    Command(Command),
+    Get(String),
+    Status(BranchId),
+    List(String),
 }
 
 /// What a node says.
@@ -30,17 +39,27 @@ pub struct Reply {
 pub enum Asked {
     Outcome(Outcome),
     Value(Option<MetadataValue>),
+    Status(BranchStatus),
+    List(Vec<(String, MetadataValue)>),
 }
 
 const PIPELINE: usize = 4;
 const TIMEOUT_MS: u64 = 400;
 
 struct Group {
-    length: usize,
+    bytes: Bytes,
     request: u64,
     sent_at: u64,
     /// An earlier sending may have got in.
     may_be_in: bool,
+}
+
+/// What a writer writes.
+enum Source {
+    /// Bytes without a meaning.
+    Noise,
+    /// Batches that change pages. They begin with the pages as they are where the epoch begins, which is looked up first.
+    Pages { workload: Option<PageWorkload>, pieces: VecDeque<Bytes> },
 }
 
 /// See the module.
@@ -57,6 +76,9 @@ pub struct Writer {
     rests_until: u64,
     /// Appends of this writer that were acknowledged.
     pub successes: u64,
+    source: Source,
+    /// Writes nothing more.
+    pub is_retired: bool,
 }
 
 /// Content as a function of position and epoch, so that a byte that was never sent there is noticed.
@@ -77,17 +99,65 @@ impl Writer {
             acknowledged: Lsn::ZERO,
             rests_until: 0,
             successes: 0,
+            source: Source::Noise,
+            is_retired: false,
+        }
+    }
+
+    /// Of batches that change pages.
+    pub fn of_pages(branch: BranchId, target: u64) -> Writer {
+        let source = Source::Pages { workload: None, pieces: VecDeque::new() };
+        Writer { source, ..Writer::new(branch, target) }
+    }
+
+    /// Where this writer's epoch begins, if it waits for the pages as of there.
+    pub fn waits_for_pages(&self) -> Option<Lsn> {
+        match &self.source {
+            Source::Pages { workload: None, .. } if self.epoch.is_some() => Some(self.next),
+            _ => None,
+        }
+    }
+
+    /// Begins to write with these pages.
+    pub fn begin_pages(&mut self, begun: PageWorkload) {
+        if let Source::Pages { workload, pieces } = &mut self.source {
+            *workload = Some(begun);
+            pieces.clear();
+        }
+    }
+
+    /// What comes next in the stream; `None` while that is not known.
+    fn next_group(&mut self, now: u64, epoch: Epoch, random: &mut Random) -> Option<Bytes> {
+        match &mut self.source {
+            Source::Noise => {
+                let length = random.between(1, 1200) as usize;
+                Some(content(self.branch, self.next, length, epoch.0))
+            }
+            Source::Pages { workload, pieces } => {
+                let workload = workload.as_mut()?;
+                if pieces.is_empty() {
+                    pieces.extend(workload.group(now, random));
+                }
+                pieces.pop_front()
+            }
         }
     }
 
     /// What it does now; each request goes to `target`.
-    pub fn step(&mut self, now: u64, random: &mut Random, nodes: &[u64], next_request: &mut u64) -> Vec<Request> {
+    pub fn step(
+        &mut self,
+        now: u64,
+        random: &mut Random,
+        nodes: &[u64],
+        next_request: &mut u64,
+        history: &mut History,
+    ) -> Vec<Request> {
         let mut requests = Vec::new();
         let mut new_request = || {
             *next_request += 1;
             *next_request
         };
-        if now < self.rests_until {
+        if now < self.rests_until || self.is_retired {
             return requests;
         }
         let Some(epoch) = self.epoch else {
@@ -97,8 +167,8 @@ impl Writer {
                 }
                 let id = new_request();
                 self.asking = Some((id, now));
-                let command = Some(Command::AcquireEpoch { branch: self.branch });
-                requests.push(Request { id, command });
+                let ask = Ask::Command(Command::AcquireEpoch { branch: self.branch });
+                requests.push(Request { id, ask });
             }
             return requests;
         };
@@ -110,19 +180,19 @@ impl Writer {
             if now >= group.sent_at + TIMEOUT_MS {
                 group.may_be_in = true;
                 (group.request, group.sent_at) = (new_request(), now);
-                let bytes = content(self.branch, start, group.length, epoch.0);
-                let command = Some(Command::Append { branch: self.branch, epoch, start_lsn: start, bytes });
-                requests.push(Request { id: group.request, command });
+                let (branch, bytes) = (self.branch, group.bytes.clone());
+                let ask = Ask::Command(Command::Append { branch, epoch, start_lsn: start, bytes });
+                requests.push(Request { id: group.request, ask });
             }
         }
         while self.groups.len() < PIPELINE && random.percent(60) {
-            let (start, length) = (self.next, random.between(1, 1200) as usize);
-            let request = new_request();
-            self.groups.insert(start, Group { length, request, sent_at: now, may_be_in: false });
-            self.next = start.advance(length as u64);
-            let bytes = content(self.branch, start, length, epoch.0);
-            let command = Some(Command::Append { branch: self.branch, epoch, start_lsn: start, bytes });
-            requests.push(Request { id: request, command });
+            let Some(bytes) = self.next_group(now, epoch, random) else { break };
+            let (start, request) = (self.next, new_request());
+            history.sent(self.branch, start, epoch, bytes.clone());
+            self.groups.insert(start, Group { bytes: bytes.clone(), request, sent_at: now, may_be_in: false });
+            self.next = start.advance(bytes.len() as u64);
+            let ask = Ask::Command(Command::Append { branch: self.branch, epoch, start_lsn: start, bytes });
+            requests.push(Request { id: request, ask });
         }
         requests
     }
@@ -136,6 +206,10 @@ impl Writer {
                     self.asking = None;
                     self.epoch = Some(grant.epoch);
                     (self.next, self.acknowledged) = (grant.end_lsn, grant.end_lsn);
+                    if let Source::Pages { workload, pieces } = &mut self.source {
+                        *workload = None;
+                        pieces.clear();
+                    }
                 }
                 Ok(_) => panic!("an epoch was asked for, something else was answered"),
                 Err(error) => {
@@ -149,7 +223,7 @@ impl Writer {
             return;
         };
         let epoch = self.epoch.expect("groups have an epoch");
-        let end = start.advance(group.length as u64);
+        let end = start.advance(group.bytes.len() as u64);
         // Soon again, unless it is in.
         let again = now.saturating_sub(TIMEOUT_MS - 30);
         let in_log = match reply.outcome {
@@ -181,7 +255,7 @@ impl Writer {
             }
         };
         if in_log {
-            let length = self.groups.remove(&start).expect("just found").length;
+            let length = self.groups.remove(&start).expect("just found").bytes.len();
             history.acknowledged(self.branch, epoch, start, length);
             self.acknowledged = self.acknowledged.max(end);
             self.successes += 1;

@@ -11,15 +11,15 @@ use logstore::members::{Member, Members};
 use raft::eraftpb::Message;
 use storage::{BranchId, Epoch, Lsn};
 
-use crate::clients::{Asked, Reply, Request};
-use crate::machine::{Input, Machine, Round, TICK_MS};
+use crate::clients::{Ask, Asked, Reply, Request};
+use crate::machine::{Input, Machine, Round, Sizes, TICK_MS};
 
 const BRANCH: BranchId = BranchId(1);
 /// One way.
 const NETWORK_MS: u64 = 1;
 const HEALTHY_SYNC_MS: u64 = 2;
 /// As in a cluster of this size in reality, completing a segment is rare.
-const SEGMENT_BYTES: u64 = 4 << 20;
+const SIZES: Sizes = Sizes { segment_bytes: 4 << 20, ..Sizes::SMALL };
 const TIMEOUT_MS: u64 = 300;
 
 enum Event {
@@ -61,8 +61,7 @@ impl Cluster {
         };
         let mut nodes = BTreeMap::new();
         for id in 1..=3 {
-            let mut machine = Machine::new(id, HEALTHY_SYNC_MS);
-            machine.segment_bytes = SEGMENT_BYTES;
+            let mut machine = Machine::new(id, HEALTHY_SYNC_MS, SIZES);
             let round = machine.start(0, id, id).expect("an empty disk");
             let raft_id = machine.node.as_ref().expect("it runs").raft_id();
             nodes.insert(id, Member { raft_id, address: id.to_string() });
@@ -116,7 +115,7 @@ impl Cluster {
                 Command::Append { branch: BRANCH, epoch, start_lsn: self.end, bytes }
             }
         };
-        let request = Request { id: self.request, command: Some(command) };
+        let request = Request { id: self.request, ask: Ask::Command(command) };
         self.at(self.now + NETWORK_MS, Event::Ask(self.target, request));
         self.at(self.now + TIMEOUT_MS, Event::Timeout(self.request));
     }

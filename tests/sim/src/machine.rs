@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use bytes::Bytes;
+use logstore::client::{BranchStatus, LogError, MetadataValue};
 use logstore::command::Command;
 use logstore::core::CoreConfig;
 use logstore::disk::Disk;
 use logstore::disk::simulated::SimulatedDisk;
 use logstore::identity::raft_id;
+use logstore::machine::Outcome;
 use logstore::members::Members;
 use logstore::node::{Node, NodeConfig, Read, SyncRequest};
 use logstore::segment::{Spare, StoreError};
@@ -18,11 +20,9 @@ use raft::eraftpb::Message;
 use storage::{BranchId, Lsn};
 use tokio::sync::oneshot;
 
-use crate::clients::{Asked, Reply, Request};
+use crate::clients::{Ask, Asked, Reply, Request};
 
 pub const TICK_MS: u64 = 20;
-/// Small, so that segments are completed and trimmed all the time.
-const SEGMENT_BYTES: u64 = 16 << 10;
 /// What waits while the disk is busy; more is lost, as in a network.
 const INBOX_LIMIT: usize = 4096;
 
@@ -57,9 +57,28 @@ pub struct Round {
     pub died: Option<String>,
 }
 
+/// An answer that the node has not given yet.
 enum Waiting {
-    Outcome(oneshot::Receiver<Result<logstore::machine::Outcome, logstore::client::LogError>>),
-    Value(oneshot::Receiver<Result<Option<logstore::client::MetadataValue>, logstore::client::LogError>>),
+    Outcome(Pending<Outcome>),
+    Value(Pending<Option<MetadataValue>>),
+    Status(Pending<BranchStatus>),
+    List(Pending<Vec<(String, MetadataValue)>>),
+}
+
+type Pending<T> = oneshot::Receiver<Result<T, LogError>>;
+
+/// Sizes of a node: small ones make its files turn over quickly.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub segment_bytes: u64,
+    pub max_append_bytes: usize,
+}
+
+impl Sizes {
+    /// For groups of a kilobyte.
+    pub const SMALL: Sizes = Sizes { segment_bytes: 16 << 10, max_append_bytes: 2 << 10 };
+    /// For batches of pages.
+    pub const PAGES: Sizes = Sizes { segment_bytes: 256 << 10, max_append_bytes: 96 << 10 };
 }
 
 /// See the module.
@@ -71,7 +90,7 @@ pub struct Machine {
     pub life: u64,
     pub busy_until: u64,
     pub sync_ms: u64,
-    pub segment_bytes: u64,
+    pub sizes: Sizes,
     /// Gone for good: removed from the cluster, or left dead at the end.
     pub is_retired: bool,
     /// Why it did not start.
@@ -92,23 +111,24 @@ struct Syncing {
     outcome: Option<std::io::Result<()>>,
 }
 
-fn config(raft_id: u64, election_seed: u64, segment_bytes: u64) -> NodeConfig {
+fn config(raft_id: u64, election_seed: u64, sizes: Sizes) -> NodeConfig {
+    let share = |of_small: u64| sizes.segment_bytes / (Sizes::SMALL.segment_bytes / of_small);
     NodeConfig {
         core: CoreConfig {
             node_id: raft_id,
             election_ticks: 10,
             heartbeat_ticks: 2,
-            max_message_bytes: 8 << 10,
+            max_message_bytes: share(8 << 10),
             max_inflight_messages: 16,
-            max_uncommitted_bytes: 64 << 10,
-            max_committed_bytes_per_ready: 8 << 10,
+            max_uncommitted_bytes: 4 * sizes.segment_bytes,
+            max_committed_bytes_per_ready: share(8 << 10),
             election_seed,
         },
         voters: Vec::new(),
-        segment_bytes,
-        checkpoint_every_bytes: 4 << 10,
-        max_append_bytes: 2 << 10,
-        recent_bytes: 4 << 10,
+        segment_bytes: sizes.segment_bytes,
+        checkpoint_every_bytes: share(4 << 10),
+        max_append_bytes: sizes.max_append_bytes,
+        recent_bytes: share(4 << 10) as usize,
         retain_all: false,
         retention_bytes: 0,
         budget_bytes: u64::MAX,
@@ -117,7 +137,7 @@ fn config(raft_id: u64, election_seed: u64, segment_bytes: u64) -> NodeConfig {
 }
 
 impl Machine {
-    pub fn new(id: u64, sync_ms: u64) -> Machine {
+    pub fn new(id: u64, sync_ms: u64, sizes: Sizes) -> Machine {
         Machine {
             id,
             disk: SimulatedDisk::new(),
@@ -125,7 +145,7 @@ impl Machine {
             life: 0,
             busy_until: 0,
             sync_ms,
-            segment_bytes: SEGMENT_BYTES,
+            sizes,
             is_retired: false,
             last_failure: None,
             inbox: VecDeque::new(),
@@ -143,8 +163,8 @@ impl Machine {
         let mut outbox = Outbox { disk: self.disk.clone(), messages: Vec::new() };
         let syncs = self.disk.syncs();
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let spare = Spare::new(disk.clone(), self.segment_bytes, false);
-        let config = config(raft_id(self.id, incarnation), election_seed, self.segment_bytes);
+        let spare = Spare::new(disk.clone(), self.sizes.segment_bytes, false);
+        let config = config(raft_id(self.id, incarnation), election_seed, self.sizes);
         let mut node = Node::open(config, disk, spare, &mut outbox)?;
         let (requests, to_sync) = sync_channel(1);
         node.set_syncer(requests);
@@ -248,6 +268,8 @@ impl Machine {
             let reply = match waiting {
                 Waiting::Outcome(outcome) => outcome.try_recv().map(|outcome| outcome.map(Asked::Outcome)),
                 Waiting::Value(value) => value.try_recv().map(|value| value.map(Asked::Value)),
+                Waiting::Status(status) => status.try_recv().map(|status| status.map(Asked::Status)),
+                Waiting::List(list) => list.try_recv().map(|list| list.map(Asked::List)),
             };
             match reply {
                 Ok(outcome) => {
@@ -280,18 +302,30 @@ impl Machine {
 }
 
 fn take_request(node: &mut Node, waiting: &mut Vec<(u64, Waiting)>, request: Request) {
-    match request {
-        Request { id, command: Some(command), .. } => {
+    let Request { id, ask } = request;
+    let answer = match ask {
+        Ask::Command(command) => {
             let (reply, outcome) = oneshot::channel();
             node.propose(&command, reply);
-            waiting.push((id, Waiting::Outcome(outcome)));
+            Waiting::Outcome(outcome)
         }
-        Request { id, command: None, .. } => {
+        Ask::Get(key) => {
             let (reply, value) = oneshot::channel();
-            node.read(Read::Get(crate::register::KEY.to_owned(), reply));
-            waiting.push((id, Waiting::Value(value)));
+            node.read(Read::Get(key, reply));
+            Waiting::Value(value)
         }
-    }
+        Ask::Status(branch) => {
+            let (reply, status) = oneshot::channel();
+            node.read(Read::Status(branch, reply));
+            Waiting::Status(status)
+        }
+        Ask::List(prefix) => {
+            let (reply, list) = oneshot::channel();
+            node.read(Read::List(prefix, reply));
+            Waiting::List(list)
+        }
+    };
+    waiting.push((id, answer));
 }
 
 /// For the admin's orders, whose outcome shows in the members.

@@ -27,10 +27,86 @@ pub struct Options {
     pub trimming: bool,
     /// At the end only a majority is healed; else everything is, and all must come back in sync.
     pub heals_majority_only: bool,
+    /// Page servers, object store and branches, if there are any.
+    pub pages: Option<PageOptions>,
+}
+
+/// Of the page servers and the object store.
+#[derive(Debug)]
+pub struct PageOptions {
+    pub servers: u64,
+    pub shards: u32,
+    pub stripe_pages: u32,
+    pub writer_every_ms: u64,
+    pub buffer_bytes: usize,
+    pub buffer_age_ms: u64,
+    pub retention_bytes: u64,
+    pub layer_target_bytes: u64,
+    /// No caches at all, or such as hold everything.
+    pub caches: bool,
+    /// Pieces of layers are cached in a directory.
+    pub cache_directory: bool,
+    pub crashes: bool,
+    /// A server ends just before or after one of its next durable steps.
+    pub crash_points: bool,
+    pub pauses: bool,
+    /// Servers stop in good order, and others join.
+    pub restarts: bool,
+    pub lost_directories: bool,
+    pub branches: bool,
+    /// Of the object store: what a request takes.
+    pub store_ms: (u64, u64),
+    pub refused: u64,
+    pub lost_answers: u64,
+    /// Requests that take so long that nobody waits for them any more, and that take effect then.
+    pub late: u64,
+    pub stale_list: bool,
+    pub outages: bool,
+}
+
+impl PageOptions {
+    fn draw(random: &mut Random) -> PageOptions {
+        let faulty_store = random.percent(60);
+        let mut chance = |faulty: bool, most: u64| if faulty { random.below(most) } else { 0 };
+        let [refused, lost_answers, late] =
+            [chance(faulty_store, 12), chance(faulty_store, 12), chance(faulty_store, 4)];
+        let shortest = random.below(4);
+        let longest = shortest + random.between(1, 30);
+        let mut coin = |chance| random.percent(chance);
+        let [caches, cache_directory, crashes, crash_points, pauses] =
+            [coin(60), coin(20), coin(60), coin(60), coin(40)];
+        let [restarts, lost_directories, branches, stale_list, outages] =
+            [coin(40), coin(50), coin(60), coin(40), coin(25)];
+        PageOptions {
+            servers: random.between(1, 3),
+            shards: random.between(1, 3) as u32,
+            stripe_pages: random.between(1, 6) as u32,
+            writer_every_ms: random.between(10, 60),
+            buffer_bytes: random.between(4, 40) as usize * 1024,
+            buffer_age_ms: random.between(200, 3_000),
+            retention_bytes: random.between(0, 200) * 1024,
+            layer_target_bytes: random.between(8, 200) * 1024,
+            caches,
+            cache_directory,
+            crashes,
+            crash_points,
+            pauses,
+            restarts,
+            lost_directories,
+            branches,
+            store_ms: (shortest, longest),
+            refused,
+            lost_answers,
+            late,
+            stale_list,
+            outages,
+        }
+    }
 }
 
 impl Options {
     pub fn draw(random: &mut Random) -> Options {
+        let pages = random.percent(70).then(|| PageOptions::draw(random));
         let nodes = if random.percent(75) { 3 } else { 5 };
         let lossy = random.percent(50);
         let shortest = random.below(3);
@@ -41,7 +117,7 @@ impl Options {
         let [wipes, membership, trimming, heals_majority_only] = [coin(40), coin(40), coin(60), coin(50)];
         Options {
             nodes,
-            faulty_ms: random.between(4_000, 12_000),
+            faulty_ms: if pages.is_some() { random.between(6_000, 18_000) } else { random.between(4_000, 12_000) },
             fault_every_ms: random.between(150, 1_500),
             loss: if lossy { random.below(15) } else { 0 },
             duplicates: if lossy { random.below(10) } else { 0 },
@@ -59,6 +135,7 @@ impl Options {
             membership,
             trimming,
             heals_majority_only,
+            pages,
         }
     }
 }

@@ -8,7 +8,7 @@ use logstore::client::LogError;
 use logstore::command::Command;
 use logstore::machine::Outcome;
 
-use crate::clients::{Asked, Reply, Request};
+use crate::clients::{Ask, Asked, Reply, Request};
 use crate::random::Random;
 
 /// The key.
@@ -91,19 +91,19 @@ impl Swapper {
         }
         *next_request += 1;
         (self.request, self.began, self.floor) = (*next_request, now, register.newest);
-        let command = match self.known.take() {
+        let ask = match self.known.take() {
             None => {
                 self.doing = Doing::Reading;
-                None
+                Ask::Get(KEY.to_owned())
             }
             Some(version) => {
                 self.doing = Doing::Swapping { expected: version };
                 let expected = (version != 0).then_some(version);
                 let value = Some(Bytes::from(self.request.to_le_bytes().to_vec()));
-                Some(Command::CompareAndSwap { key: KEY.to_owned(), expected, value })
+                Ask::Command(Command::CompareAndSwap { key: KEY.to_owned(), expected, value })
             }
         };
-        Some(Request { id: self.request, command })
+        Some(Request { id: self.request, ask })
     }
 
     fn give_up(&mut self, register: &mut Register) {

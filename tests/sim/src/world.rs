@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use logstore::client::{LogChunk, LogError};
 use logstore::command::Command;
 use logstore::identity::node_id;
 use logstore::joining::{Admission, Entrance, PeerAnswer, admit, enter};
@@ -10,22 +11,24 @@ use logstore::node::ClusterView;
 use protobuf::Message as _;
 use raft::eraftpb::Message;
 use storage::{BranchId, Lsn};
+use tokio::sync::oneshot;
 
 use crate::checks::{History, hash};
-use crate::clients::{Reply, Request, Writer};
+use crate::clients::{Ask, Asked, Reply, Request, Writer};
 use crate::faults::{Fault, Links, enabled};
-use crate::machine::{Input, Machine, Round, TICK_MS, order};
+use crate::machine::{Input, Machine, Round, Sizes, TICK_MS, order};
 use crate::options::Options;
+use crate::pages::oracle::Oracle;
+use crate::pages::workload::PageWorkload;
 use crate::random::Random;
 use crate::register::{Register, Swapper};
 
-const BRANCHES: [BranchId; 2] = [BranchId(1), BranchId(2)];
+/// The branch that page servers begin with.
+pub const MAIN: BranchId = BranchId(1);
 const CLUSTER: &str = "simulated";
 const JOIN_EVERY_MS: u64 = 200;
 const CLIENT_EVERY_MS: u64 = 15;
 const OBSERVE_EVERY_MS: u64 = 250;
-/// How long a healed cluster may take.
-const RECOVERY_MS: u64 = 60_000;
 const MOST_NODES: usize = 6;
 
 enum Event {
@@ -33,14 +36,28 @@ enum Event {
     Wake { machine: u64, life: u64 },
     Message(Message),
     Ask { machine: u64, request: Request },
-    Reply { client: usize, reply: Reply },
+    Reply { caller: Caller, reply: Reply },
     Join { machine: u64, life: u64 },
     Start { machine: u64, life: u64 },
-    Client(usize),
+    Client(ClientId),
     Observe,
     Fault,
     Heal,
     DiskRecovers { machine: u64 },
+}
+
+/// A client that is part of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ClientId {
+    Writer(usize),
+    Swapper(usize),
+}
+
+/// Who has asked a node for something.
+enum Caller {
+    Client(ClientId),
+    /// A task, of the process with this number.
+    Task(u64, oneshot::Sender<Result<Asked, LogError>>),
 }
 
 /// What a run did.
@@ -52,92 +69,200 @@ pub struct Report {
     /// Appends acknowledged to their writers.
     pub acknowledged: u64,
     pub register_operations: u64,
+    /// Pages that page servers gave and that were compared.
+    pub pages_compared: u64,
+    /// Branches that were made.
+    pub branches_made: u64,
     pub faults: BTreeMap<String, u64>,
 }
 
-struct World {
-    options: Options,
+/// Everything but the page servers' own tasks.
+pub struct World {
+    pub options: Options,
     faults: Vec<Fault>,
-    random: Random,
-    now: u64,
+    pub random: Random,
+    pub now: u64,
     sequence: u64,
     events: BTreeMap<(u64, u64), Event>,
-    machines: BTreeMap<u64, Machine>,
+    pub machines: BTreeMap<u64, Machine>,
     /// The nodes that begin the cluster, by number; an address here is the number.
     first: BTreeMap<u64, String>,
     /// Nodes whose removal was ordered.
     leaving: BTreeSet<u64>,
-    links: Links,
+    pub links: Links,
+    /// Page servers and others that are no log nodes: partitions cut them off too.
+    pub others: Vec<u64>,
     writers: Vec<Writer>,
     swappers: Vec<Swapper>,
-    requests: BTreeMap<u64, usize>,
+    requests: BTreeMap<u64, Caller>,
     /// When the last request on each client's stream to a node arrives: streams keep their order.
-    streams: BTreeMap<(usize, u64), u64>,
+    streams: BTreeMap<(ClientId, u64), u64>,
     next_request: u64,
-    history: History,
+    pub history: History,
+    /// Of the branches whose stream is batches.
+    pub oracles: BTreeMap<BranchId, Oracle>,
+    /// All branches that are written.
+    branches: Vec<BranchId>,
     register: Register,
     observed: BTreeMap<(u64, BranchId), Lsn>,
-    faulty: bool,
+    pub faulty: bool,
     /// A disk was wiped, and the cluster was not seen whole since.
     wiped: bool,
     trace: u64,
     handled: u64,
-    counts: BTreeMap<String, u64>,
-}
-
-/// Runs one seed. Panics when a check fails.
-pub fn run(seed: u64) -> Report {
-    let mut random = Random::new(seed);
-    let options = Options::draw(&mut random);
-    let first: BTreeMap<u64, String> = (1..=options.nodes).map(|id| (id, id.to_string())).collect();
-    let writers = (0..4).map(|client: usize| Writer::new(BRANCHES[client % 2], 1)).collect();
-    let mut world = World {
-        faults: enabled(&options),
-        random,
-        now: 0,
-        sequence: 0,
-        events: BTreeMap::new(),
-        machines: BTreeMap::new(),
-        first,
-        leaving: BTreeSet::new(),
-        links: Links::default(),
-        writers,
-        swappers: (4..6).map(|_| Swapper::new(1)).collect(),
-        requests: BTreeMap::new(),
-        streams: BTreeMap::new(),
-        next_request: 0,
-        history: History::default(),
-        register: Register::default(),
-        observed: BTreeMap::new(),
-        faulty: true,
-        wiped: false,
-        trace: 0,
-        handled: 0,
-        counts: BTreeMap::new(),
-        options,
-    };
-    world.begin();
-    world.run_until(world.options.faulty_ms);
-    world.recover();
-    world.finish()
+    pub counts: BTreeMap<String, u64>,
 }
 
 impl World {
-    fn begin(&mut self) {
+    /// Before anything has happened.
+    pub fn new(seed: u64) -> World {
+        let mut random = Random::new(seed);
+        let options = Options::draw(&mut random);
+        let first: BTreeMap<u64, String> = (1..=options.nodes).map(|id| (id, id.to_string())).collect();
+        let (branches, writers) = match &options.pages {
+            None => {
+                let branches = vec![MAIN, BranchId(2)];
+                let writers = (0..4).map(|client: usize| Writer::new(branches[client % 2], 1)).collect();
+                (branches, writers)
+            }
+            Some(_) => (vec![MAIN], vec![Writer::of_pages(MAIN, 1), Writer::of_pages(MAIN, 1)]),
+        };
+        let oracles = options.pages.iter().map(|_| (MAIN, Oracle::new(MAIN))).collect();
+        World {
+            faults: enabled(&options),
+            random,
+            now: 0,
+            sequence: 0,
+            events: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            first,
+            leaving: BTreeSet::new(),
+            links: Links::default(),
+            others: Vec::new(),
+            writers,
+            swappers: (0..2).map(|_| Swapper::new(1)).collect(),
+            requests: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            next_request: 0,
+            history: History::default(),
+            oracles,
+            branches,
+            register: Register::default(),
+            observed: BTreeMap::new(),
+            faulty: true,
+            wiped: false,
+            trace: 0,
+            handled: 0,
+            counts: BTreeMap::new(),
+            options,
+        }
+    }
+
+    fn new_machine(&self, id: u64) -> Machine {
+        let sizes = if self.options.pages.is_some() { Sizes::PAGES } else { Sizes::SMALL };
+        Machine::new(id, self.options.sync_ms, sizes)
+    }
+
+    /// Plans what happens first.
+    pub fn begin(&mut self) {
         for id in self.first.keys().copied().collect::<Vec<_>>() {
-            self.machines.insert(id, Machine::new(id, self.options.sync_ms));
+            self.machines.insert(id, self.new_machine(id));
             let delay = self.random.below(300);
             self.after(delay, Event::Start { machine: id, life: 0 });
         }
-        for client in 0..6 {
+        let first_of = self.branches.len();
+        for writer in 0..self.writers.len() {
             // Rivals come later.
-            let begin = if (2..4).contains(&client) { self.random.between(1_000, 6_000) } else { 10 };
-            self.after(begin, Event::Client(client));
+            let begin = if writer >= first_of { self.random.between(1_000, 6_000) } else { 10 };
+            self.after(begin, Event::Client(ClientId::Writer(writer)));
+        }
+        for swapper in 0..self.swappers.len() {
+            self.after(10, Event::Client(ClientId::Swapper(swapper)));
         }
         self.after(OBSERVE_EVERY_MS, Event::Observe);
         if !self.faults.is_empty() {
             self.after(self.options.fault_every_ms, Event::Fault);
         }
+    }
+
+    /// A branch that leaves another one at an LSN that its oracle knows.
+    pub fn add_branch(&mut self, branch: BranchId, parent: BranchId, begin: Lsn) {
+        let oracle = self.oracles[&parent].branched(branch, begin);
+        self.oracles.insert(branch, oracle);
+    }
+
+    /// A writer for a branch.
+    pub fn add_writer(&mut self, branch: BranchId) {
+        let target = self.random.one_of(&self.running()).unwrap_or(1);
+        self.writers.push(Writer::of_pages(branch, target));
+        self.branches.push(branch);
+        self.after(1, Event::Client(ClientId::Writer(self.writers.len() - 1)));
+    }
+
+    /// Nobody writes this branch any more.
+    pub fn retire_branch(&mut self, branch: BranchId) {
+        self.branches.retain(|known| *known != branch);
+        self.writers.iter_mut().filter(|writer| writer.branch == branch).for_each(|writer| writer.is_retired = true);
+    }
+
+    /// Looks at what all nodes hold of a branch, and tells how far it is known.
+    pub fn look_at(&mut self, branch: BranchId) -> Lsn {
+        for id in self.running() {
+            self.observe_branch(id, branch);
+        }
+        self.oracles[&branch].known_until()
+    }
+
+    /// A node shows a chunk to a reader. Positions are the stream's.
+    pub fn show(&mut self, branch: BranchId, chunk: &LogChunk, node: u64) {
+        self.history.show(branch, chunk.start_lsn, chunk.epoch.0, &chunk.bytes, node);
+        self.follow(branch);
+    }
+
+    fn follow(&mut self, branch: BranchId) {
+        if let Some(oracle) = self.oracles.get_mut(&branch) {
+            oracle.follow(&self.history);
+        }
+    }
+
+    /// A task of a process asks a node.
+    pub fn ask(&mut self, from: u64, node: u64, ask: Ask) -> oneshot::Receiver<Result<Asked, LogError>> {
+        let (reply, answer) = oneshot::channel();
+        self.next_request += 1;
+        let id = self.next_request;
+        if self.links.carry(from, node) && !self.random.percent(self.options.loss) {
+            self.requests.insert(id, Caller::Task(from, reply));
+            let delay = self.delay();
+            self.after(delay, Event::Ask { machine: node, request: Request { id, ask } });
+        } else {
+            // Lost: the caller waits until it gives up.
+            self.requests.insert(id, Caller::Task(from, reply));
+        }
+        answer
+    }
+
+    /// How long a message takes.
+    pub fn delay(&mut self) -> u64 {
+        self.random.between(self.options.delay_ms.0, self.options.delay_ms.1)
+    }
+
+    /// When the next event is due.
+    pub fn next_event(&self) -> Option<u64> {
+        self.events.first_key_value().map(|((time, _), _)| *time)
+    }
+
+    /// Handles what is due.
+    pub fn handle_until(&mut self, now: u64) {
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let ((time, _), event) = entry.remove_entry();
+            self.now = self.now.max(time);
+            self.handled += 1;
+            self.handle(event);
+        }
+        self.now = self.now.max(now);
     }
 
     fn after(&mut self, delay: u64, event: Event) {
@@ -149,25 +274,13 @@ impl World {
         self.after(time.saturating_sub(self.now), event);
     }
 
-    fn note(&mut self, what: &str, values: &[u64]) {
+    pub fn note(&mut self, what: &str, values: &[u64]) {
+        tracing::debug!(now = self.now, what, ?values);
         let mut trace = hash(self.trace, what.as_bytes());
         for value in values.iter().chain([&self.now]) {
             trace = hash(trace, &value.to_le_bytes());
         }
         self.trace = trace;
-    }
-
-    fn run_until(&mut self, end: u64) {
-        while let Some(entry) = self.events.first_entry() {
-            if entry.key().0 > end {
-                break;
-            }
-            let ((time, _), event) = entry.remove_entry();
-            self.now = time;
-            self.handled += 1;
-            self.handle(event);
-        }
-        self.now = end;
     }
 
     fn handle(&mut self, event: Event) {
@@ -195,7 +308,7 @@ impl World {
                 self.note("ask", &[machine, request.id]);
                 self.deliver(machine, Input::Request(request));
             }
-            Event::Reply { client, reply } => self.reply(client, reply),
+            Event::Reply { caller, reply } => self.reply(caller, reply),
             Event::Join { machine, life } => {
                 if self.life(machine) == Some(life) {
                     self.join(machine);
@@ -229,11 +342,11 @@ impl World {
         self.machines.get(&machine).filter(|machine| machine.node.is_some()).map(|machine| machine.life)
     }
 
-    fn running(&self) -> Vec<u64> {
+    pub fn running(&self) -> Vec<u64> {
         self.machines.values().filter(|machine| machine.node.is_some()).map(|machine| machine.id).collect()
     }
 
-    fn all(&self) -> Vec<u64> {
+    pub fn all(&self) -> Vec<u64> {
         self.machines.values().filter(|machine| !machine.is_retired).map(|machine| machine.id).collect()
     }
 
@@ -250,9 +363,7 @@ impl World {
                 self.note("start", &[id, life]);
                 self.after(self.sequence % TICK_MS, Event::Tick { machine: id, life });
                 self.after(50, Event::Join { machine: id, life });
-                for branch in BRANCHES {
-                    self.observed.remove(&(id, branch));
-                }
+                self.observed.retain(|(node, _), _| *node != id);
                 self.after_round(id, round);
             }
             Err(error) => {
@@ -286,10 +397,14 @@ impl World {
             self.send(id, time, message);
         }
         for (time, reply) in round.replies {
-            let Some(client) = self.requests.remove(&reply.request) else { continue };
-            if !self.random.percent(self.options.loss) {
-                let delay = self.random.between(self.options.delay_ms.0, self.options.delay_ms.1);
-                self.at(time + delay, Event::Reply { client, reply });
+            let Some(caller) = self.requests.remove(&reply.request) else { continue };
+            let reaches = match &caller {
+                Caller::Client(_) => true,
+                Caller::Task(from, _) => self.links.carry(id, *from),
+            };
+            if reaches && !self.random.percent(self.options.loss) {
+                let delay = self.delay();
+                self.at(time + delay, Event::Reply { caller, reply });
             }
         }
         if let Some(reason) = round.died {
@@ -322,7 +437,7 @@ impl World {
         }
         let copies = 1 + u64::from(self.random.percent(self.options.duplicates));
         for _ in 0..copies {
-            let delay = self.random.between(self.options.delay_ms.0, self.options.delay_ms.1);
+            let delay = self.delay();
             self.at(time + delay, Event::Message(message.clone()));
         }
     }
@@ -337,40 +452,70 @@ impl World {
         }
     }
 
-    fn client(&mut self, client: usize) {
+    fn client(&mut self, client: ClientId) {
         let nodes = self.all();
-        let (now, random) = (self.now, &mut self.random);
-        let (target, requests) = if client < self.writers.len() {
-            let writer = &mut self.writers[client];
-            let requests = writer.step(now, random, &nodes, &mut self.next_request);
-            (writer.target, requests)
-        } else {
-            let swapper = &mut self.swappers[client - 4];
-            let request = swapper.step(now, random, &nodes, &mut self.next_request, &mut self.register);
-            (swapper.target, request.into_iter().collect())
+        let (target, requests) = match client {
+            ClientId::Writer(number) => {
+                self.prepare_pages(number);
+                let (now, random, writer) = (self.now, &mut self.random, &mut self.writers[number]);
+                let requests = writer.step(now, random, &nodes, &mut self.next_request, &mut self.history);
+                if writer.is_retired {
+                    return;
+                }
+                (writer.target, requests)
+            }
+            ClientId::Swapper(number) => {
+                let (now, random, swapper) = (self.now, &mut self.random, &mut self.swappers[number]);
+                let request = swapper.step(now, random, &nodes, &mut self.next_request, &mut self.register);
+                (swapper.target, request.into_iter().collect())
+            }
         };
         for request in requests {
-            self.requests.insert(request.id, client);
+            self.requests.insert(request.id, Caller::Client(client));
             if !self.random.percent(self.options.loss) {
-                let delay = self.random.between(self.options.delay_ms.0, self.options.delay_ms.1);
+                let delay = self.delay();
                 let arrives = self.streams.entry((client, target)).or_default();
                 *arrives = (*arrives).max(self.now + delay);
                 let arrives = *arrives;
                 self.at(arrives, Event::Ask { machine: target, request });
             }
         }
-        let pause = 1 + self.random.below(2 * CLIENT_EVERY_MS);
+        let pace = self.options.pages.as_ref().map_or(CLIENT_EVERY_MS, |pages| pages.writer_every_ms);
+        let pause = 1 + self.random.below(2 * pace);
         self.after(pause, Event::Client(client));
     }
 
-    fn reply(&mut self, client: usize, reply: Reply) {
-        self.note("reply", &[client as u64, reply.request, u64::from(reply.outcome.is_ok())]);
+    /// A writer of pages whose epoch has begun gets the pages as of there.
+    fn prepare_pages(&mut self, number: usize) {
+        let Some(begin) = self.writers[number].waits_for_pages() else { return };
+        let branch = self.writers[number].branch;
+        let at = begin.advance(self.oracles[&branch].begin.0);
+        if self.look_at(branch) >= at {
+            let workload = PageWorkload::new(at, &self.oracles[&branch].pages(at));
+            self.writers[number].begin_pages(workload);
+        }
+    }
+
+    fn reply(&mut self, caller: Caller, reply: Reply) {
+        let client = match caller {
+            Caller::Client(client) => client,
+            Caller::Task(from, answer) => {
+                self.note("answer", &[from, reply.request, u64::from(reply.outcome.is_ok())]);
+                // Who has given up meanwhile needs no answer.
+                let _ = answer.send(reply.outcome);
+                return;
+            }
+        };
+        self.note("reply", &[reply.request, u64::from(reply.outcome.is_ok())]);
         let nodes = self.all();
         let (now, random) = (self.now, &mut self.random);
-        if client < self.writers.len() {
-            self.writers[client].answered(now, reply, random, &nodes, &mut self.history);
-        } else {
-            self.swappers[client - 4].answered(reply, random, &nodes, &mut self.register);
+        match client {
+            ClientId::Writer(number) => {
+                self.writers[number].answered(now, reply, random, &nodes, &mut self.history);
+            }
+            ClientId::Swapper(number) => {
+                self.swappers[number].answered(reply, random, &nodes, &mut self.register);
+            }
         }
     }
 
@@ -423,7 +568,7 @@ impl World {
     }
 
     /// The leader that others would agree on: the one with the highest term.
-    fn leader(&self) -> Option<ClusterView> {
+    pub fn leader(&self) -> Option<ClusterView> {
         let views = self.machines.values().filter_map(|machine| machine.node.as_ref()).map(|node| node.view());
         views.filter(|view| view.is_leader).max_by_key(|view| view.term)
     }
@@ -433,11 +578,13 @@ impl World {
         if let Some(id) = self.random.one_of(&running) {
             self.observe_node(id);
         }
+        // Where there are page servers, they tell what may be trimmed.
         if self.options.trimming
+            && self.options.pages.is_none()
             && self.random.percent(30)
             && let Some(leader) = self.leader()
         {
-            let branch = BRANCHES[self.random.below(2) as usize];
+            let branch = self.branches[self.random.below(2) as usize];
             let until = self.history.shown_until(branch);
             let durable_lsn = Lsn(until.0.saturating_sub(self.random.below(20_000)));
             let report = Command::ReportConsumer { branch, consumer: "shard".to_owned(), durable_lsn };
@@ -448,11 +595,16 @@ impl World {
     }
 
     fn observe_node(&mut self, id: u64) {
-        for branch in BRANCHES {
-            let from = self.observed.get(&(id, branch)).copied().unwrap_or_default();
-            let end = self.history.observe(&self.machines[&id], branch, from);
-            self.observed.insert((id, branch), end);
+        for branch in self.branches.clone() {
+            self.observe_branch(id, branch);
         }
+    }
+
+    fn observe_branch(&mut self, id: u64, branch: BranchId) {
+        let from = self.observed.get(&(id, branch)).copied().unwrap_or_default();
+        let end = self.history.observe(&self.machines[&id], branch, from);
+        self.observed.insert((id, branch), end);
+        self.follow(branch);
     }
 
     /// Machines that are in no membership any more are switched off.
@@ -513,7 +665,7 @@ impl World {
                 true
             }
             Fault::Partition => {
-                let machines = self.all();
+                let machines: Vec<u64> = self.all().into_iter().chain(self.others.iter().copied()).collect();
                 if self.random.percent(30) {
                     self.links.heal();
                     self.links.isolate(id, &machines);
@@ -532,7 +684,9 @@ impl World {
                 true
             }
             Fault::FullDisk => {
-                self.machines[&id].disk.set_capacity_bytes(Some(self.random.between(2, 6) * (16 << 10)));
+                self.machines[&id]
+                    .disk
+                    .set_capacity_bytes(Some(self.random.between(2, 6) * self.machines[&id].sizes.segment_bytes));
                 let pause = self.random.between(500, 4_000);
                 self.after(pause, Event::DiskRecovers { machine: id });
                 true
@@ -582,11 +736,10 @@ impl World {
         }
         self.wiped = true;
         let pause = self.random.between(20, 2_000);
-        let sync_ms = self.options.sync_ms;
-        let machine = self.machines.get_mut(&id).expect("it runs");
-        let life = machine.life;
-        *machine = Machine::new(id, sync_ms);
-        machine.life = life;
+        let mut blank = self.new_machine(id);
+        let life = self.machines[&id].life;
+        blank.life = life;
+        self.machines.insert(id, blank);
         self.after(pause, Event::Start { machine: id, life });
         true
     }
@@ -607,14 +760,15 @@ impl World {
         let id = self.machines.keys().max().map_or(1, |id| id + 1);
         let member = Member { raft_id: 0, address: id.to_string() };
         self.order(at, &Command::SetMember { node_id: id, expected: None, member });
-        self.machines.insert(id, Machine::new(id, self.options.sync_ms));
+        self.machines.insert(id, self.new_machine(id));
         let pause = self.random.below(1_000);
         self.after(pause, Event::Start { machine: id, life: 0 });
         true
     }
 
     /// No more faults. Either everything is healed, and all must come back in sync; or only a majority, and it must go on.
-    fn recover(&mut self) {
+    /// Returns the nodes that stay dead.
+    pub fn heal(&mut self) -> Vec<u64> {
         self.faulty = false;
         self.links.heal();
         (self.options.loss, self.options.duplicates) = (0, 0);
@@ -632,23 +786,18 @@ impl World {
                 machine.is_retired = true;
             }
         }
-        let deadline = self.now + RECOVERY_MS;
-        let before: Vec<u64> = self.progress();
-        loop {
-            self.run_until(self.now + 500);
-            let moved = self.progress().iter().zip(&before).all(|(now, before)| now > before);
-            let whole = self.options.heals_majority_only || self.is_whole();
-            if moved && whole {
-                break;
-            }
-            assert!(
-                self.now < deadline,
-                "no recovery in {RECOVERY_MS} ms: progress {:?} since {before:?}, whole {whole}, dead {left_dead:?}, leader {:#?}\n{}",
-                self.progress(),
-                self.leader(),
-                self.describe()
-            );
-        }
+        left_dead
+    }
+
+    /// What is not as it should be some time after [`World::heal`], if anything is. `before`: the progress then.
+    pub fn unhealed(&self, before: &[u64]) -> Option<String> {
+        let moved = self.progress().iter().zip(before).all(|(now, before)| now > before);
+        let whole = self.options.heals_majority_only || self.is_whole();
+        (!moved || !whole).then(|| {
+            let (progress, leader) = (self.progress(), self.leader());
+            let nodes = self.describe();
+            format!("progress {progress:?} since {before:?}, whole {whole}, leader {leader:#?}\n{nodes}")
+        })
     }
 
     /// For a failure's message.
@@ -680,29 +829,41 @@ impl World {
     }
 
     /// Successes per branch, and of the register.
-    fn progress(&self) -> Vec<u64> {
-        let branch = |index: usize| {
-            let writers = self.writers.iter().filter(move |writer| writer.branch == BRANCHES[index]);
+    pub fn progress(&self) -> Vec<u64> {
+        let of_branch = |branch: &BranchId| {
+            let writers = self.writers.iter().filter(|writer| writer.branch == *branch);
             writers.map(|writer| writer.successes).sum()
         };
-        vec![branch(0), branch(1), self.swappers.iter().map(|swapper| swapper.successes).sum()]
+        let swaps = self.swappers.iter().map(|swapper| swapper.successes).sum();
+        self.branches.iter().map(of_branch).chain([swaps]).collect()
     }
 
-    fn finish(mut self) -> Report {
-        for id in self.running() {
-            for branch in BRANCHES {
-                self.observed.insert((id, branch), Lsn::ZERO);
-            }
-            self.observe_node(id);
+    /// Writers append nothing more.
+    pub fn retire_writers(&mut self) {
+        for branch in self.branches.clone() {
+            self.retire_branch(branch);
         }
-        self.history.check();
+    }
+
+    /// The last checks. `deleted`: branches of which nothing need be there. `pages_compared` and `branches_made` are for the report.
+    pub fn finish(&mut self, pages_compared: u64, branches_made: u64, deleted: &BTreeSet<BranchId>) -> Report {
+        let observed: BTreeSet<BranchId> = self.observed.keys().map(|(_, branch)| *branch).collect();
+        for id in self.running() {
+            for &branch in &observed {
+                self.observed.insert((id, branch), Lsn::ZERO);
+                self.observe_branch(id, branch);
+            }
+        }
+        self.history.check(deleted);
         self.register.check();
         Report {
             trace: self.trace,
             events: self.handled,
             acknowledged: self.history.acknowledgements,
             register_operations: self.swappers.iter().map(|swapper| swapper.successes).sum(),
-            faults: self.counts,
+            pages_compared,
+            branches_made,
+            faults: self.counts.clone(),
         }
     }
 }

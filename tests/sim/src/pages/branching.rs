@@ -1,0 +1,102 @@
+//! Operators that make and delete branches while everything else goes wrong.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pageserver::cluster::branches::{BranchPoint, Branches, NewBranch};
+use pageserver::cluster::directory::DirectoryError;
+use storage::{BranchId, Lsn};
+
+use super::{BranchState, Plane};
+use crate::world::MAIN;
+
+const MOST_BRANCHES: usize = 4;
+
+/// Makes and deletes until the faults end.
+pub async fn operate(plane: Arc<Plane>, number: u64) {
+    let sim = plane.sim.clone();
+    let admin = Branches::new(plane.directory.clone(), plane.log.clone(), plane.pages.clone());
+    let mut made = 0;
+    loop {
+        let pause = sim.random(|random| random.between(500, 4_000));
+        sim.sleep(pause).await;
+        if plane.is_healed() {
+            return;
+        }
+        let live = plane.live_branches();
+        let deletes = live.len() > 1 && sim.random(|random| random.percent(35));
+        if deletes {
+            let children: Vec<_> = live.into_iter().filter(|branch| *branch != MAIN).collect();
+            if let Some(branch) = sim.random(|random| random.one_of(&children)) {
+                delete(&plane, &admin, branch).await;
+            }
+        } else if live.len() < MOST_BRANCHES
+            && let Some(parent) = sim.random(|random| random.one_of(&live))
+        {
+            made += 1;
+            let name = format!("branch-{number}-{made}");
+            create(&plane, &admin, &name, parent).await;
+        }
+    }
+}
+
+async fn create(plane: &Plane, admin: &Branches, name: &str, parent: BranchId) {
+    let sim = &plane.sim;
+    let point = sim.with(|world| {
+        let ends = world.oracles[&parent].ends();
+        let now = world.now;
+        match world.random.below(3) {
+            0 => BranchPoint::Now,
+            1 => world.random.one_of(ends).map_or(BranchPoint::Now, BranchPoint::At),
+            _ => BranchPoint::Time(world.random.below(now.max(1)) * 1_000),
+        }
+    });
+    let parent_name = parent.to_string();
+    let wanted = NewBranch { name, parent: &parent_name, point, now_us: sim.now() * 1_000 };
+    let made = admin.create(&wanted).await;
+    sim.note("branch", &[parent.0, u64::from(made.is_ok())]);
+    let Ok(record) = made else { return };
+    let (of, begin) = record.parent.expect("it was made from one");
+    assert_eq!(of, parent, "a branch of another");
+    if let BranchPoint::At(lsn) = point {
+        assert_eq!(begin, lsn, "a branch at another LSN");
+    }
+    // What is durable will be shown by the nodes.
+    while sim.with(|world| world.look_at(parent)) < begin {
+        sim.sleep(50).await;
+    }
+    sim.with(|world| {
+        if let BranchPoint::Time(time_us) = point {
+            check_time(&world.oracles[&parent], begin, time_us);
+        }
+        world.add_branch(record.branch, parent, begin);
+        world.add_writer(record.branch);
+    });
+    plane.branches_made.fetch_add(1, Ordering::Relaxed);
+    plane.set_state(record.branch, BranchState::Live);
+}
+
+/// A point of time is the end of a batch.
+fn check_time(parent: &super::oracle::Oracle, begin: Lsn, time_us: u64) {
+    assert!(parent.ends().contains(&begin), "{begin} at {time_us} us is no end of a batch");
+}
+
+async fn delete(plane: &Plane, admin: &Branches, branch: BranchId) {
+    let sim = &plane.sim;
+    plane.set_state(branch, BranchState::Doubtful);
+    plane.store.watch.lock().dying.insert(branch);
+    sim.with(|world| world.retire_branch(branch));
+    let deleted = admin.delete(&branch.to_string()).await;
+    sim.note("delete branch", &[branch.0, u64::from(deleted.is_ok())]);
+    match deleted {
+        Ok(()) => plane.set_state(branch, BranchState::Deleted),
+        // It is as it was.
+        Err(DirectoryError::Refused(_)) => {
+            plane.store.watch.lock().dying.remove(&branch);
+            sim.with(|world| world.add_writer(branch));
+            plane.set_state(branch, BranchState::Live);
+        }
+        // Perhaps.
+        Err(_) => {}
+    }
+}

@@ -1,0 +1,71 @@
+//! What happens to page servers and the object store.
+
+use std::sync::Arc;
+
+use super::Plane;
+
+/// One fault.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// The process ends.
+    Crash,
+    /// The process ends just before or after one of its next durable steps.
+    CrashPoint,
+    /// The process does nothing for a while, long enough for others to think it dead, and then goes on.
+    Pause,
+    /// The server stops in good order, and starts again.
+    Restart,
+    /// A server more.
+    Join,
+    /// The object store answers nobody for a while.
+    Outage,
+}
+
+const MOST_SERVERS: usize = 4;
+
+/// Injects faults until the end.
+pub async fn inject(plane: Arc<Plane>) {
+    let sim = plane.sim.clone();
+    let (every_ms, faults) = sim.with(|world| {
+        let pages = world.options.pages.as_ref().expect("there are page servers");
+        let all = [
+            (pages.crashes, Fault::Crash),
+            (pages.crash_points, Fault::CrashPoint),
+            (pages.crash_points, Fault::CrashPoint),
+            (pages.pauses, Fault::Pause),
+            (pages.restarts, Fault::Restart),
+            (pages.restarts, Fault::Join),
+            (pages.outages, Fault::Outage),
+        ];
+        let faults: Vec<_> = all.into_iter().filter(|(enabled, _)| *enabled).map(|(_, fault)| fault).collect();
+        (world.options.fault_every_ms, faults)
+    });
+    while !plane.is_healed() {
+        let pause = sim.random(|random| every_ms / 2 + random.below(2 * every_ms));
+        sim.sleep(pause).await;
+        let Some(fault) = sim.random(|random| random.one_of(&faults)) else { return };
+        if plane.is_healed() {
+            return;
+        }
+        let running: Vec<u64> = plane.servers.lock().keys().copied().collect();
+        let Some(id) = sim.random(|random| random.one_of(&running)) else { continue };
+        sim.note("server fault", &[fault as u64, id]);
+        sim.count(&format!("Server{fault:?}"));
+        let (points, pause_ms, away_ms) =
+            sim.random(|random| (random.between(1, 40), random.between(100, 6_000), random.between(500, 8_000)));
+        let on_process = |act: &dyn Fn(&super::servers::Server)| plane.servers.lock().get(&id).map(act);
+        match fault {
+            Fault::Crash => drop(on_process(&|server| server.process.end())),
+            Fault::CrashPoint => drop(on_process(&|server| server.process.crash_in(points))),
+            Fault::Pause => drop(on_process(&|server| server.process.pause_until(sim.now() + pause_ms))),
+            Fault::Restart => {
+                on_process(&|server| {
+                    server.stop.send_replace(true);
+                });
+            }
+            Fault::Join if running.len() < MOST_SERVERS => plane.add_server(),
+            Fault::Join => {}
+            Fault::Outage => plane.store.away_until(sim.now() + away_ms),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What every page is as of every LSN, according to the log alone: the stream as the log's nodes have shown it, replayed by
+//! `storage::redo`. Page servers are compared with this.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use storage::batch::BatchDecoder;
+use storage::page::Page;
+use storage::redo::redo;
+use storage::{BranchId, Lsn, PageNo};
+
+use crate::checks::History;
+
+/// One branch. LSNs here are the branch's; the positions in its stream begin at zero.
+pub struct Oracle {
+    pub branch: BranchId,
+    /// Where it leaves its parent.
+    pub begin: Lsn,
+    decoder: BatchDecoder,
+    versions: BTreeMap<PageNo, Vec<(Lsn, Arc<Page>)>>,
+    /// Ends of batches, ascending, those that it inherited included.
+    ends: Vec<Lsn>,
+}
+
+impl Oracle {
+    /// Of a branch that begins empty.
+    pub fn new(branch: BranchId) -> Oracle {
+        let decoder = BatchDecoder::new(Lsn::ZERO);
+        Oracle { branch, begin: Lsn::ZERO, decoder, versions: BTreeMap::new(), ends: Vec::new() }
+    }
+
+    /// Of a branch that leaves this one at `begin`, which this one knows.
+    pub fn branched(&self, branch: BranchId, begin: Lsn) -> Oracle {
+        let seen = |versions: &Vec<(Lsn, Arc<Page>)>| -> Vec<_> {
+            versions.iter().filter(|(lsn, _)| *lsn <= begin).cloned().collect()
+        };
+        let versions = self.versions.iter().map(|(page_no, versions)| (*page_no, seen(versions)));
+        Oracle {
+            branch,
+            begin,
+            decoder: BatchDecoder::new(begin),
+            versions: versions.filter(|(_, versions)| !versions.is_empty()).collect(),
+            ends: self.ends.iter().copied().filter(|end| *end <= begin).collect(),
+        }
+    }
+
+    /// Takes what the nodes have shown since.
+    pub fn follow(&mut self, history: &History) {
+        let from = Lsn(self.decoder.fed_lsn().since(self.begin));
+        for (start, epoch, bytes) in history.shown_from(self.branch, from) {
+            let fed = self.decoder.feed(start.advance(self.begin.0), epoch, bytes.clone());
+            fed.unwrap_or_else(|error| panic!("branch {}: the log is not sound: {error}", self.branch));
+        }
+        while let Some(batch) = self.decoder.next_batch() {
+            let mut touched: BTreeMap<PageNo, Box<Page>> = BTreeMap::new();
+            for record in batch.records() {
+                let record = record.expect("records of a sound batch are sound");
+                let page = touched.entry(record.page).or_insert_with(|| {
+                    let newest = self.versions.get(&record.page).and_then(|versions| versions.last());
+                    newest.map_or_else(Page::unused, |(_, page)| Box::new(Page::clone(page)))
+                });
+                redo(page, &record.op).unwrap_or_else(|error| panic!("branch {}: {error}", self.branch));
+            }
+            for (page_no, mut page) in touched {
+                page.set_lsn(batch.end_lsn);
+                self.versions.entry(page_no).or_default().push((batch.end_lsn, Arc::from(page)));
+            }
+            self.ends.push(batch.end_lsn);
+        }
+    }
+
+    /// How far the stream is known: an LSN of this branch.
+    pub fn known_until(&self) -> Lsn {
+        self.decoder.fed_lsn()
+    }
+
+    /// End of the last whole batch.
+    pub fn last_batch(&self) -> Lsn {
+        self.ends.last().copied().unwrap_or(self.begin)
+    }
+
+    /// Ends of batches.
+    pub fn ends(&self) -> &[Lsn] {
+        &self.ends
+    }
+
+    /// A page as of an LSN.
+    pub fn page(&self, page_no: PageNo, at: Lsn) -> Option<(Lsn, Arc<Page>)> {
+        let versions = self.versions.get(&page_no)?;
+        let newer = versions.partition_point(|(lsn, _)| *lsn <= at);
+        Some(versions[newer.checked_sub(1)?].clone())
+    }
+
+    /// All pages as of an LSN.
+    pub fn pages(&self, at: Lsn) -> BTreeMap<PageNo, Arc<Page>> {
+        self.versions.keys().filter_map(|page_no| Some((*page_no, self.page(*page_no, at)?.1))).collect()
+    }
+}

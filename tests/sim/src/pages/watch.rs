@@ -1,0 +1,138 @@
+//! Checks of what the object store holds, at every change: no layer is written twice, a manifest only grows, everything
+//! that a manifest names is there, and nothing that one names is deleted (FAULTS 13, 16, 27).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use storage::layer::{LayerName, layer_key, shard_prefix};
+use storage::manifest::Manifest;
+use storage::{BranchId, ShardId};
+
+/// See the module.
+pub struct StoreWatch {
+    shards: u32,
+    /// Checksum of every object that ever was, by key.
+    written: BTreeMap<String, u32>,
+    present: BTreeSet<String>,
+    manifests: BTreeMap<(BranchId, ShardId), Manifest>,
+    /// When keys came and went.
+    changes: Vec<(u64, String, bool)>,
+    /// Branches that somebody has tried to delete.
+    pub dying: BTreeSet<BranchId>,
+    /// Changes of manifests so far.
+    pub swaps: u64,
+    /// Layers deleted so far.
+    pub deleted: u64,
+}
+
+enum Key {
+    Manifest(BranchId, ShardId),
+    Layer(BranchId, ShardId, LayerName),
+}
+
+fn parse(key: &str) -> Key {
+    let parts: Vec<_> = key.split('/').collect();
+    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("object {key:?} belongs to nobody"));
+    match parts[..] {
+        ["branches", branch, "shards", shard, "manifest"] => {
+            Key::Manifest(BranchId(number(branch)), ShardId(number(shard)))
+        }
+        ["branches", branch, "shards", shard, "layers", name] => {
+            let name = LayerName::parse(name).unwrap_or_else(|| panic!("object {key:?} is no layer"));
+            Key::Layer(BranchId(number(branch)), ShardId(number(shard)), name)
+        }
+        _ => panic!("object {key:?} belongs to nobody"),
+    }
+}
+
+impl StoreWatch {
+    pub fn new(shards: u32) -> StoreWatch {
+        StoreWatch {
+            shards,
+            written: BTreeMap::new(),
+            present: BTreeSet::new(),
+            manifests: BTreeMap::new(),
+            changes: Vec::new(),
+            dying: BTreeSet::new(),
+            swaps: 0,
+            deleted: 0,
+        }
+    }
+
+    /// An object was written.
+    pub fn put(&mut self, now: u64, key: &str, bytes: &Bytes) {
+        let crc = crc32fast::hash(bytes);
+        let before = self.written.insert(key.to_owned(), crc);
+        if self.present.insert(key.to_owned()) {
+            self.changes.push((now, key.to_owned(), true));
+        }
+        match parse(key) {
+            Key::Manifest(branch, shard) => {
+                let manifest = Manifest::decode(bytes).unwrap_or_else(|error| panic!("{key} at {now}: {error}"));
+                self.manifest(branch, shard, manifest);
+            }
+            Key::Layer(..) => {
+                assert!(before.is_none_or(|before| before == crc), "{key}: written twice, with other bytes");
+            }
+        }
+    }
+
+    fn manifest(&mut self, branch: BranchId, shard: ShardId, manifest: Manifest) {
+        self.swaps += 1;
+        assert_eq!((manifest.branch, manifest.shard), (branch, shard), "a manifest lies where it belongs");
+        assert_eq!(manifest.layout.shards(), self.shards, "the layout of branch {branch} stays");
+        for layer in &manifest.layers {
+            let key = layer_key(&shard_prefix(layer.branch, shard), layer.name);
+            assert!(
+                self.present.contains(&key),
+                "branch {branch} shard {shard}: generation {} change {} names {key}, which is not there (written: {})",
+                manifest.generation,
+                manifest.change,
+                self.written.contains_key(&key)
+            );
+        }
+        if let Some(before) = self.manifests.get(&(branch, shard)) {
+            let follows = manifest.change > before.change
+                && manifest.generation >= before.generation
+                && (manifest.generation > before.generation || manifest.writer == before.writer)
+                && manifest.durable_lsn >= before.durable_lsn
+                && manifest.horizon >= before.horizon;
+            assert!(follows, "branch {branch} shard {shard}: {before:#?} is followed by {manifest:#?}");
+        }
+        self.manifests.insert((branch, shard), manifest);
+    }
+
+    /// An object is about to be deleted.
+    pub fn delete(&mut self, now: u64, key: &str) {
+        match parse(key) {
+            Key::Manifest(branch, shard) => {
+                assert!(self.dying.contains(&branch), "the manifest of branch {branch} shard {shard} is deleted");
+                self.manifests.remove(&(branch, shard));
+            }
+            Key::Layer(branch, shard, name) => {
+                for (&(of, of_shard), manifest) in &self.manifests {
+                    let names = of_shard == shard && manifest.layers.iter().any(|layer| layer.id() == (branch, name));
+                    assert!(!names || self.dying.contains(&of), "{key} is deleted, which branch {of} still needs");
+                }
+                self.deleted += 1;
+            }
+        }
+        if self.present.remove(key) {
+            self.changes.push((now, key.to_owned(), false));
+        }
+    }
+
+    /// Keys that came since a time, and keys that went.
+    pub fn changed_since(&self, time: u64) -> (BTreeSet<String>, BTreeSet<String>) {
+        let from = self.changes.partition_point(|(at, ..)| *at <= time);
+        let (mut came, mut went) = (BTreeSet::new(), BTreeSet::new());
+        for (_, key, is_new) in &self.changes[from..] {
+            if *is_new {
+                came.insert(key.clone())
+            } else {
+                went.insert(key.clone())
+            };
+        }
+        (&came - &went, &went - &came)
+    }
+}
