@@ -11,10 +11,11 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 
 /// A port that nobody listens on and that no other caller in this process gets.
 pub fn free_port() -> u16 {
-    let begin = std::process::id() as u16 % PORTS.len() as u16;
+    // Neighbouring processes begin far from each other.
+    let begin = std::process::id().wrapping_mul(7919) % PORTS.len() as u32;
     for _ in PORTS {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = PORTS.start + (u32::from(begin) + u32::from(step)).rem_euclid(PORTS.len() as u32) as u16;
+        let port = PORTS.start + (begin + u32::from(step)).rem_euclid(PORTS.len() as u32) as u16;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use logstore::archive::ARCHIVE_CONSUMER;
 use logstore::client::LogClient;
 use metrics::gauge;
 use pageserver::client::{PageClient, PageServerStatus};
@@ -25,8 +26,6 @@ const IDLE_PERIOD: Duration = Duration::from_millis(300);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Silence that is worth telling.
 const SILENCE: Duration = Duration::from_secs(3);
-/// Consumers of the log that archive it have names that begin so.
-const ARCHIVER: &str = "archive";
 /// Memory for page versions that cannot be dropped yet, in percent of the cache.
 const UNDROPPABLE_PERCENT: u64 = 75;
 
@@ -151,8 +150,8 @@ impl Observer {
         }
         if let Ok(Ok(status)) = log {
             self.is_fenced = status.epoch > self.epoch;
-            let archivers = status.consumers.iter().filter(|(name, _)| name.starts_with(ARCHIVER));
-            self.archived = archivers.map(|(_, position)| *position).min();
+            let archive = status.consumers.iter().find(|(name, _)| name == ARCHIVE_CONSUMER);
+            self.archived = archive.map(|(_, position)| *position);
         }
     }
 

@@ -1,0 +1,140 @@
+//! Real disks that are full: those of the log nodes, of a page server's cache, of a compute's temporary files (FAULTS 3). What was
+//! acknowledged stays, reading goes on, what needs the room is refused with 53100, and all resumes by itself.
+
+#![allow(clippy::disallowed_methods)]
+
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use harness::cluster::{Cluster, query, signal};
+use harness::log_nodes::LogNodes;
+use harness::small_disk::SmallDisk;
+use harness::state;
+use harness::writers::{self, Writers};
+
+const MIB: u64 = 1 << 20;
+const RESUMES_WITHIN: Duration = Duration::from_secs(30);
+
+/// Mounts, or tells why the test has nothing to test with.
+fn disk(path: &std::path::Path, mebibytes: u64) -> Option<SmallDisk> {
+    match SmallDisk::mount(path, mebibytes) {
+        Ok(disk) => Some(disk),
+        Err(reason) => {
+            println!("SKIPPED: no small disk can be mounted here: {reason}");
+            None
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_nodes_whose_disks_are_full_refuse_and_resume() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut nodes = LogNodes::new(directory.path(), 3);
+    let mut disks = Vec::new();
+    for node in 1..=3 {
+        let Some(disk) = disk(&directory.path().join(format!("disk-{node}")), 112) else { return };
+        nodes.elsewhere.insert(node, disk.path().join("data"));
+        disks.push(disk);
+    }
+    nodes.start_all();
+    let mut cluster = Cluster::of_log(directory.path(), nodes).await;
+    cluster.start_pages("one");
+    cluster.start_compute();
+    let address = cluster.address();
+    writers::prepare(address).await;
+    cluster.query("CREATE TABLE filler (n int PRIMARY KEY, note text)");
+    let writers = Writers::start(address, 2);
+    writers.wait_for_more(20, RESUMES_WITHIN).await;
+    // One full disk of three: the others are a majority.
+    let leader = cluster.log.wait_in_sync(&[1, 2, 3]).await.leader;
+    let follower = (leader % 3) as usize;
+    disks[follower].fill(0);
+    let gone_on = writers.wait_for_more(50, RESUMES_WITHIN).await;
+    println!("a follower's disk is full: fifty writes within {gone_on:?}");
+    disks[follower].free();
+    // All disks full but for a little: commits are refused sooner or later, reading goes on.
+    // Page servers stand still meanwhile: what they make durable is trimmed, and there would be room again.
+    signal(cluster.pages["one"].id(), libc::SIGSTOP);
+    disks.iter().for_each(|disk| disk.fill(2 * MIB));
+    let (client, connection) = writers::config(address).connect(tokio_postgres::NoTls).await.expect("it connects");
+    tokio::spawn(connection);
+    let (begun, mut n) = (Instant::now(), 0);
+    let insert = |n: u64| {
+        let rows = "repeat(md5(i::text), 40) FROM generate_series(1, 500) AS i";
+        format!("INSERT INTO filler SELECT i + {n} * 1000, {rows}")
+    };
+    let first = loop {
+        n += 1;
+        if let Err(error) = client.batch_execute(&insert(n)).await {
+            break state::<()>(Err(error));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(90), "{n} inserts, and no end");
+    };
+    // A commit that was under way when the disks filled up may still get in, and nobody knows; later ones are refused.
+    let (client, connection) = writers::config(address).connect(tokio_postgres::NoTls).await.expect("it connects");
+    tokio::spawn(connection);
+    let refused = state(client.batch_execute(&insert(n + 1)).await);
+    println!("{n} inserts: the last was told {first}, the next one {refused}");
+    assert!(["53100", "08007"].contains(&first.as_str()), "{first}");
+    assert_eq!(refused, "53100");
+    assert_eq!(query(address, "SELECT count(*) FROM bank"), "40", "reading goes on");
+    let begun = Instant::now();
+    disks.iter().for_each(SmallDisk::free);
+    signal(cluster.pages["one"].id(), libc::SIGCONT);
+    writers.wait_for_more(20, RESUMES_WITHIN).await;
+    println!("there is room again: writing resumed within {:?}", begun.elapsed());
+    client.batch_execute("INSERT INTO filler VALUES (-1, 'again')").await.expect("writing goes on");
+    let rows: u64 = query(address, "SELECT count(*) FROM filler").parse().expect("a number");
+    let (acknowledged, unknown) = ((n - 1) * 500 + 1, u64::from(first == "08007") * 500);
+    let expected = [acknowledged, acknowledged + unknown];
+    assert!(expected.contains(&rows), "{rows} rows, {acknowledged} acknowledged, {unknown} unknown");
+    let seen = writers.check(address).await;
+    println!("{seen:?}");
+    let expected = |(state, times): &(String, usize)| state == "53100" || (state == "08007" && *times == 1);
+    assert!(seen.errors.iter().all(expected), "{seen:?}");
+    cluster.log.wait_in_sync(&[1, 2, 3]).await;
+    cluster.kill_compute();
+    cluster.start_compute();
+    assert_eq!(cluster.query("SELECT * FROM alluvium_check()"), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_disks_of_caches_and_temporary_files_cost_nothing_that_was_written() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let Some(cache) = disk(&directory.path().join("one"), 8) else { return };
+    let Some(temporary) = disk(&directory.path().join("compute"), 24) else { return };
+    let mut cluster = Cluster::of_log(directory.path(), LogNodes::start(directory.path(), 1)).await;
+    cluster.start_pages("one");
+    cluster.start_compute();
+    let address = cluster.address();
+    writers::prepare(address).await;
+    let writers = Writers::start(address, 2);
+    // Several times what the cache's disk holds.
+    let rows = "SELECT i AS n, repeat(md5(i::text), 8) AS note FROM generate_series(1, 60000) AS i";
+    cluster.query(&format!("CREATE TABLE wide AS {rows}"));
+    let digest = "SELECT count(*), md5(string_agg(left(note, 8), ',' ORDER BY n)) FROM wide";
+    let before = cluster.query(digest);
+    cache.fill(0);
+    cluster.kill_compute();
+    cluster.start_compute();
+    assert_eq!(cluster.query(digest), before, "a full cache is slower, and no worse");
+    writers.wait_for_more(20, RESUMES_WITHIN).await;
+
+    // A sort that does not fit on the disk of temporary files.
+    temporary.fill(MIB);
+    let (client, connection) = writers::config(address).connect(tokio_postgres::NoTls).await.expect("it connects");
+    tokio::spawn(connection);
+    client.batch_execute("SET work_mem = '1MB'").await.expect("set");
+    let sort = "SELECT note FROM wide ORDER BY md5(note) OFFSET 59999";
+    let refused = state(client.query(sort, &[]).await);
+    assert_eq!(refused, "53100");
+    assert_eq!(query(address, "SELECT count(*) FROM bank"), "40", "others go on");
+    writers.wait_for_more(20, RESUMES_WITHIN).await;
+    temporary.free();
+    assert_eq!(client.query(sort, &[]).await.expect("there is room").len(), 1, "the session goes on");
+    let seen = writers.check(address).await;
+    println!("a sort without room was told {refused}; {seen:?}");
+    assert_eq!(seen.denied, 0);
+    assert_eq!(cluster.query("SELECT * FROM alluvium_check()"), "");
+}
