@@ -10,6 +10,7 @@ use pageserver::cluster::directory::Directory;
 use storage::Lsn;
 
 use crate::cluster::{connect_log, find_pages};
+use crate::size;
 
 /// Settings of `alluvium ctl branch`.
 #[derive(Args)]
@@ -40,6 +41,38 @@ enum BranchCommand {
     },
     /// Shows all branches.
     List,
+    /// Says how much of a branch's history is kept: as long as either of the two asks for.
+    Retention {
+        /// Its name or number.
+        name: String,
+        /// Distance in the log, such as 10GiB. Without both: what the page servers were told when they were started.
+        #[arg(long, value_parser = size::parse, requires = "time")]
+        bytes: Option<u64>,
+        /// Time, such as 7d, 12h or 30min.
+        #[arg(long, value_parser = size::parse_duration, requires = "bytes")]
+        time: Option<Duration>,
+    },
+    /// Keeps history from an LSN on readable for a time, whatever the retention says. Again under the same name: changes that.
+    Lease {
+        /// Name of the lease, which its holder has for itself.
+        name: String,
+        /// Oldest LSN that is to stay readable, such as 0/16B3748.
+        lsn: Lsn,
+        /// The branch, by name or number.
+        #[arg(long, default_value = "main")]
+        branch: String,
+        /// How long, such as 1h; a day at most.
+        #[arg(long = "for", default_value = "1h", value_parser = size::parse_duration)]
+        time: Duration,
+    },
+    /// Gives a lease up.
+    Release {
+        /// Name of the lease.
+        name: String,
+        /// The branch, by name or number.
+        #[arg(long, default_value = "main")]
+        branch: String,
+    },
     /// Deletes a branch that no other comes from. It cannot be brought back.
     Delete {
         /// Its name or number.
@@ -60,15 +93,15 @@ pub async fn run(arguments: BranchArguments) -> Result<(), String> {
     let directory = Directory::new(log.clone());
     let pages = Arc::new(find_pages(log.clone()));
     let branches = Branches::new(directory.clone(), log, pages.clone());
+    let microseconds = |time: jiff::Timestamp| u64::try_from(time.as_microsecond()).unwrap_or(0);
+    let now_us = microseconds(jiff::Timestamp::now());
     match arguments.command {
         BranchCommand::Create { name, parent, at, time } => {
-            let microseconds = |time: jiff::Timestamp| u64::try_from(time.as_microsecond()).unwrap_or(0);
             let point = match (at, time) {
                 (Some(lsn), _) => BranchPoint::At(lsn),
                 (None, Some(time)) => BranchPoint::Time(microseconds(time)),
                 (None, None) => BranchPoint::Now,
             };
-            let now_us = microseconds(jiff::Timestamp::now());
             let wanted = NewBranch { name: &name, parent: &parent, point, now_us };
             let record = branches.create(&wanted).await.map_err(told)?;
             let (parent_branch, branch_lsn) = record.parent.ok_or("the branch has no parent")?;
@@ -95,6 +128,20 @@ pub async fn run(arguments: BranchArguments) -> Result<(), String> {
                 let state = if record.deleting { " (being deleted)" } else { "" };
                 println!("{:>6}  {:<24} {parent:<24} {at:<18} {made}{state}", record.branch, record.name);
             }
+        }
+        BranchCommand::Retention { name, bytes, time } => {
+            let retention = bytes.zip(time).map(|(bytes, time)| size::retention(bytes, time));
+            branches.retain(&name, retention).await.map_err(told)?;
+            println!("the retention of branch {name} is set");
+        }
+        BranchCommand::Lease { name, lsn, branch, time } => {
+            let until_us = now_us.saturating_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+            branches.lease(&name, &branch, lsn, until_us, now_us).await.map_err(told)?;
+            println!("branch {branch} stays readable from {lsn} on for {} s", time.as_secs());
+        }
+        BranchCommand::Release { name, branch } => {
+            branches.release(&name, &branch).await.map_err(told)?;
+            println!("lease {name} is given up");
         }
         BranchCommand::Delete { name } => {
             branches.delete(&name).await.map_err(told)?;

@@ -1,11 +1,13 @@
 //! `alluvium ctl shard`: which page server serves what, and moving shards between them.
 
 use clap::{Args, Subcommand};
+use pageserver::client::PageClient;
 use pageserver::cluster::directory::{Directory, DirectoryError, Snapshot};
 use pageserver::cluster::record::BranchRecord;
 use storage::ShardId;
 
-use crate::cluster::connect_log;
+use crate::cluster::{connect_log, find_pages};
+use crate::size;
 
 /// Settings of `alluvium ctl shard`.
 #[derive(Args)]
@@ -22,6 +24,17 @@ pub struct ShardArguments {
 enum ShardCommand {
     /// Shows the page servers, and who serves which shard.
     List,
+    /// Checks shards: every object by its checksums, every page by making it. Ends with an error if anything is damaged.
+    Scrub {
+        /// Branch, by name or number.
+        #[arg(long, default_value = "main")]
+        branch: String,
+        /// Number of the shard. Without it: all shards, one after another.
+        shard: Option<u64>,
+        /// Bytes that are read from the object store in a second.
+        #[arg(long, default_value = "64MiB", value_parser = size::parse)]
+        pace: u64,
+    },
     /// Moves a shard to another page server, which gets ready while the shard is served where it is.
     Move {
         /// Branch, by name or number.
@@ -40,10 +53,29 @@ fn find<'a>(snapshot: &'a Snapshot, branch: &str) -> Result<&'a BranchRecord, St
 
 /// Does one thing and ends.
 pub async fn run(arguments: ShardArguments) -> Result<(), String> {
-    let directory = Directory::new(connect_log(&arguments.log)?);
+    let log = connect_log(&arguments.log)?;
+    let directory = Directory::new(log.clone());
     let snapshot = directory.load().await.map_err(|error| error.to_string())?;
     match arguments.command {
         ShardCommand::List => list(&snapshot),
+        ShardCommand::Scrub { branch, shard, pace } => {
+            let record = find(&snapshot, &branch)?;
+            let pages = find_pages(log);
+            let mut damages = 0;
+            for id in record.layout.ids().filter(|id| shard.is_none_or(|shard| id.0 == shard)) {
+                let report = pages.scrub(record.branch, id, pace).await.map_err(|error| error.to_string())?;
+                let (layers, mib) = (report.layers, report.bytes >> 20);
+                println!(
+                    "shard {id}: {layers} layers of {mib} MiB, {} pages, {} damages",
+                    report.pages, report.damages
+                );
+                report.damaged.iter().for_each(|damage| println!("  {damage}"));
+                damages += report.damages;
+            }
+            if damages > 0 {
+                return Err(format!("{damages} damages in branch {}", record.name));
+            }
+        }
         ShardCommand::Move { branch, shard, to } => {
             let record = find(&snapshot, &branch)?;
             if !snapshot.servers.contains_key(&to) {

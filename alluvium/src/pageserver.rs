@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use pageserver::cluster::agent::{Agent, Identity};
@@ -68,6 +69,10 @@ pub struct PageServerArguments {
     #[arg(long, env = "ALLUVIUM_RETENTION", default_value = "1GiB", value_parser = size::parse)]
     retention: u64,
 
+    /// Time over which old states stay readable, such as 7d, 12h or 30min: as long as this or --retention asks for.
+    #[arg(long, env = "ALLUVIUM_RETENTION_TIME", default_value = "7d", value_parser = size::parse_duration)]
+    retention_time: Duration,
+
     /// Memory for buffers and caches, such as 512MiB or 4GiB.
     #[arg(long, env = "ALLUVIUM_PAGESERVER_MEMORY", default_value = "512MiB", value_parser = size::parse)]
     memory: u64,
@@ -93,9 +98,10 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
     let directory_of_servers = Directory::new(log.clone());
     let descendants = RegisteredDescendants::new(directory_of_servers.clone(), store.clone());
     let defaults = PageServerConfig::new(shell::MAIN_BRANCH, arguments.memory / 4 * 3);
+    let retention = size::retention(arguments.retention, arguments.retention_time);
     let config = PageServerConfig {
         descendants: Some(Arc::new(descendants)),
-        compaction: CompactionSettings { retention_bytes: arguments.retention, ..defaults.compaction },
+        compaction: CompactionSettings { retention, ..defaults.compaction },
         cache_dir: Some(directory.sub("layers")?),
         cache_disk_bytes: arguments.cache,
         // The rest is for what is on its way: requests, answers, uploads and rewrites.

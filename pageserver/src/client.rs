@@ -4,6 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use storage::{BranchId, Lsn, PageNo, ShardId};
 
+use crate::scrub::ScrubReport;
+
 /// How urgent a request is. A page server that has much to do answers the urgent first, and turns the others away sooner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
@@ -134,6 +136,10 @@ pub trait PageClient: Send + Sync {
     async fn get_pages(&self, branch: BranchId, requests: &[GetPage]) -> Vec<Result<PageImage, PageError>>;
     /// Progress.
     async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError>;
+    /// Checks a whole shard, reading at most so many bytes a second.
+    async fn scrub(&self, branch: BranchId, shard: ShardId, _pace: u64) -> Result<ScrubReport, PageError> {
+        Err(PageError::NotServed { branch, shard })
+    }
     /// The last commit that is known to have been made at or before a time (microseconds since 1970 UTC), to within about
     /// half a second; `None` when history does not reach back so far. Commits that the server has not read yet are not
     /// known to it: [`crate::cluster::branches::find_time`] takes care of that.

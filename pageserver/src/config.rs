@@ -46,6 +46,12 @@ pub struct PageServerConfig {
     pub admission: AdmissionSettings,
     /// When and how layers are rewritten, and how much history is kept.
     pub compaction: CompactionSettings,
+    /// Wait between the end of a check of the whole shard and the next one.
+    pub scrub_pause: Duration,
+    /// Bytes that such a check reads in a second.
+    pub scrub_bytes_per_second: u64,
+    /// Wall clock, in microseconds since 1970 UTC: how old history is.
+    pub clock: WallClock,
     /// Wait between background retries after a failure.
     pub retry_pause: Duration,
     /// What other branches need of this one. `None`: there are no other branches.
@@ -73,8 +79,36 @@ impl PageServerConfig {
             read_concurrency: 4,
             admission: AdmissionSettings::default(),
             compaction: CompactionSettings::default(),
+            scrub_pause: Duration::from_secs(24 * 60 * 60),
+            scrub_bytes_per_second: 8 << 20,
+            clock: WallClock::default(),
             retry_pause: Duration::from_millis(500),
             descendants: None,
         }
+    }
+}
+
+/// Tells the wall clock, in microseconds since 1970 UTC.
+#[derive(Clone)]
+pub struct WallClock(pub Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl WallClock {
+    /// Now.
+    pub fn now_us(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl Default for WallClock {
+    fn default() -> WallClock {
+        #[expect(clippy::disallowed_methods, reason = "how long history is kept; whoever tests it brings a clock")]
+        let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        WallClock(Arc::new(move || u64::try_from(now().as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl std::fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WallClock")
     }
 }

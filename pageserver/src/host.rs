@@ -16,6 +16,7 @@ use crate::caches::Caches;
 use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
 use crate::config::PageServerConfig;
 use crate::lineage::Lineage;
+use crate::scrub::ScrubReport;
 use crate::server::{PageServer, StartError};
 use crate::tasks::consumer_name;
 
@@ -201,6 +202,13 @@ impl PageClient for PageHost {
             status = Some(status.map_or(one, |all| all.beside(one)));
         }
         status.ok_or(PageError::NotServed { branch, shard: ShardId(0) })
+    }
+
+    async fn scrub(&self, branch: BranchId, shard: ShardId, pace: u64) -> Result<ScrubReport, PageError> {
+        match self.served(branch, shard) {
+            Some(served) => served.server.scrub(pace).await,
+            None => Err(PageError::NotServed { branch, shard }),
+        }
     }
 
     /// What any of the shards that are served here knows.

@@ -26,6 +26,7 @@ pub mod lineage;
 pub mod metrics;
 pub mod owner;
 pub mod replay;
+pub mod scrub;
 pub mod server;
 
 mod buffer;

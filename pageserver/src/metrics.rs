@@ -26,5 +26,11 @@ pub const LAYERS: &str = "alluvium_pageserver_layers";
 pub const SHARDS: &str = "alluvium_pageserver_shards";
 /// Bytes written to layers, by the work that wrote them.
 pub const WRITTEN_BYTES: &str = "alluvium_pageserver_written_bytes_total";
+/// Bytes that the scrubber has read.
+pub const SCRUBBED_BYTES: &str = "alluvium_pageserver_scrubbed_bytes_total";
+/// Damages that the scrubber has found.
+pub const SCRUB_DAMAGES: &str = "alluvium_pageserver_scrub_damages_total";
+/// Damages of the cache on local disk that were mended from the object store.
+pub const CACHE_REPAIRS: &str = "alluvium_pageserver_cache_repairs_total";
 /// Background work that failed and is repeated, by kind.
 pub const BACKGROUND_FAILURES: &str = "alluvium_pageserver_background_failures_total";

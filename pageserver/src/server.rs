@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use logstore::client::LogClient;
 use parking_lot::Mutex;
+use storage::layer::DiskCache;
 use storage::manifest::Manifest;
 use storage::object::ObjectStore;
 use storage::{BranchId, Lsn};
@@ -15,6 +16,7 @@ use crate::caches::Caches;
 use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
 use crate::config::PageServerConfig;
 use crate::owner::OwnerError;
+use crate::scrub::{self, ScrubReport};
 use crate::shard::Shard;
 use crate::tasks::{self, Compactor};
 
@@ -66,6 +68,7 @@ impl PageServer {
         let mut others = vec![
             tokio::spawn(tasks::flush(shard.clone(), log.clone())),
             tokio::spawn(tasks::delete_garbage(shard.clone())),
+            tokio::spawn(tasks::scrub_again_and_again(shard.clone())),
         ];
         let compactors = Compactor::ALL.into_iter();
         others.extend(compactors.map(|compactor| tokio::spawn(tasks::compact(shard.clone(), compactor))));
@@ -113,11 +116,25 @@ impl PageServer {
     pub fn problems(&self) -> Vec<String> {
         let config = self.config();
         let shard = format!("shard {} of branch {}", config.shard, config.branch);
-        match (self.is_lost(), self.is_stranded()) {
+        let mut problems = match (self.is_lost(), self.is_stranded()) {
             (true, _) => vec![format!("another page server has taken {shard} over")],
             (_, true) => vec![format!("{shard}: the log from {} on has been trimmed", self.ingested())],
             _ => Vec::new(),
-        }
+        };
+        problems.extend(self.shard.report().damaged.iter().map(|damage| format!("{shard}: {damage}")));
+        problems
+    }
+
+    /// How often damage of the cache on local disk was mended, by all shards that share it.
+    pub fn cache_repairs(&self) -> u64 {
+        self.shard.disk.as_ref().map_or(0, DiskCache::repairs)
+    }
+
+    /// Checks the whole shard, past what the configuration says of its pace.
+    pub async fn scrub(&self, bytes_per_second: u64) -> Result<ScrubReport, PageError> {
+        let report = scrub::scrub(&self.shard, bytes_per_second).await?;
+        self.shard.keep_report(report.clone());
+        Ok(report)
     }
 
     /// The manifest as last written.
@@ -193,7 +210,7 @@ impl PageClient for LocalPageClient {
         Ok(PageServerStatus {
             ingested_lsn: self.shard.ingested(),
             durable_lsn: view.layers().durable_lsn(),
-            horizon_lsn: view.layers().horizon(),
+            horizon_lsn: self.shard.horizon(),
             layers: view.layers().len() as u64,
         })
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use storage::layer::{LayerDescriptor, LayerName, LayerReader, shard_prefix};
+use storage::layer::{DiskCache, LayerDescriptor, LayerName, LayerReader, shard_prefix};
 use storage::manifest::Manifest;
 use storage::object::ObjectStore;
 use storage::{Lsn, PageNo};
@@ -22,6 +22,7 @@ use crate::metrics as names;
 use crate::owner::{ManifestOwner, OwnerError};
 use crate::page_cache::PageCache;
 use crate::read::ReadMeters;
+use crate::scrub::ScrubReport;
 use crate::view::View;
 
 /// Shared by readers, the ingester, the flusher and the compactors.
@@ -31,6 +32,8 @@ pub(crate) struct Shard {
     pub store: ObjectStore,
     pub reader: LayerReader,
     pub pages: PageCache,
+    /// The cache of layers on local disk, shared by all shards.
+    pub disk: Option<DiskCache>,
     pub admission: Admission,
     pub meters: ReadMeters,
     prefix: String,
@@ -55,6 +58,10 @@ pub(crate) struct Shard {
     /// Another page server owns the shard: nothing is written any more.
     lost: AtomicBool,
     stop: watch::Sender<bool>,
+    /// From where history will be kept, while some of it is being dropped.
+    intended_horizon: AtomicU64,
+    /// Of the last check of the whole shard.
+    report: Mutex<ScrubReport>,
 }
 
 impl Shard {
@@ -77,6 +84,7 @@ impl Shard {
         ];
         Ok(Shard {
             pages: caches.pages.clone(),
+            disk: caches.disk.clone(),
             admission: caches.admission.clone(),
             meters: ReadMeters::new(),
             prefix: shard_prefix(config.branch, config.shard),
@@ -96,6 +104,8 @@ impl Shard {
             in_use: Arc::default(),
             lost: AtomicBool::new(false),
             stop: watch::Sender::new(false),
+            intended_horizon: AtomicU64::new(0),
+            report: Mutex::default(),
         })
     }
 
@@ -134,6 +144,27 @@ impl Shard {
     /// Whether a page is this shard's.
     pub fn holds(&self, page: PageNo) -> bool {
         self.config.layout.shard_of(page) == self.config.shard
+    }
+
+    /// Tells that history may be dropped up to an LSN; [`Lsn::ZERO`]: no more than has been.
+    pub fn announce_horizon(&self, intended: Lsn) {
+        self.intended_horizon.store(intended.0, Ordering::SeqCst);
+    }
+
+    /// Oldest LSN that can be read, and will be until it is said otherwise.
+    pub fn horizon(&self) -> Lsn {
+        let intended = Lsn(self.intended_horizon.load(Ordering::SeqCst));
+        self.view().layers().horizon().max(intended)
+    }
+
+    /// Keeps what a check of the whole shard has found, in place of the last one.
+    pub fn keep_report(&self, report: ScrubReport) {
+        *self.report.lock() = report;
+    }
+
+    /// What the last check found.
+    pub fn report(&self) -> ScrubReport {
+        self.report.lock().clone()
     }
 
     /// Labels of the shard's metrics.

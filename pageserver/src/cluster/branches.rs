@@ -1,4 +1,4 @@
-//! Making and deleting branches: records in the directory. Nothing is copied.
+//! Making and deleting branches, leases and retention: records in the directory. Nothing is copied.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,12 @@ use storage::{BranchId, Lsn};
 use tokio::time::Instant;
 
 use super::directory::{Directory, DirectoryError, Snapshot};
-use super::record::{BranchRecord, MAX_TEXT_BYTES, Placement};
+use super::record::{BranchRecord, LeaseRecord, MAX_TEXT_BYTES, Placement};
 use crate::client::{PageClient, PageError};
+use crate::compaction::Retention;
+
+/// Longest lease: a day. Who needs more asks again.
+const MAX_LEASE_US: u64 = 24 * 60 * 60 * 1_000_000;
 
 /// Where a branch leaves its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +142,65 @@ impl Branches {
             self.directory.change_branch(branch, &|_| Ok(None)).await?;
             return refused(format!("branch {:?} was deleted meanwhile, or {name:?} made", wanted.parent));
         }
-        Ok(record)
+        // The same with history: who drops some tells so first, and looks for children then.
+        let horizon = self.pages.status(parent.branch).await.map(|status| status.horizon_lsn);
+        if horizon.as_ref().is_ok_and(|horizon| branch_lsn >= *horizon) {
+            return Ok(record);
+        }
+        self.directory.change_branch(branch, &|_| Ok(None)).await?;
+        let horizon = horizon.map_err(unanswered)?;
+        refused(format!("history of branch {} from before {horizon} was dropped meanwhile", parent.name))
+    }
+
+    /// Holds an LSN of a branch until a time (microseconds since 1970 UTC), under a name that one has for oneself: history from
+    /// there on stays readable. Again under the same name changes it.
+    pub async fn lease(
+        &self,
+        name: &str,
+        branch: &str,
+        lsn: Lsn,
+        until_us: u64,
+        now_us: u64,
+    ) -> Result<(), DirectoryError> {
+        if name.is_empty() || name.len() > MAX_TEXT_BYTES || name.contains('/') {
+            return refused(format!("{name:?} cannot be a lease's name"));
+        }
+        if until_us > now_us.saturating_add(MAX_LEASE_US) {
+            return refused(format!("a lease lasts {} hours at most", MAX_LEASE_US / 3_600_000_000));
+        }
+        let snapshot = self.directory.load().await?;
+        let Some(record) = snapshot.branch(branch) else { return refused(format!("there is no branch {branch:?}")) };
+        let ended = |lease: &LeaseRecord| lease.until_us.saturating_add(MAX_LEASE_US) < now_us;
+        let old = snapshot.leases.iter().filter(|((of, _), lease)| *of == record.branch && ended(lease));
+        for ((branch, name), _) in old {
+            self.directory.change_lease(*branch, name, &|found| Ok(found.filter(|lease| !ended(lease)))).await?;
+        }
+        let before = snapshot.leases.get(&(record.branch, name.to_owned())).copied();
+        let lease = LeaseRecord { lsn, until_us };
+        self.directory.change_lease(record.branch, name, &|_| Ok(Some(lease))).await?;
+        // Who drops history tells so before it looks for leases.
+        let horizon = self.pages.status(record.branch).await.map(|status| status.horizon_lsn);
+        if horizon.as_ref().is_ok_and(|horizon| lsn >= *horizon) {
+            return Ok(());
+        }
+        self.directory.change_lease(record.branch, name, &|_| Ok(before)).await?;
+        let horizon = horizon.map_err(unanswered)?;
+        refused(format!("history of branch {} from before {horizon} is not kept", record.name))
+    }
+
+    /// Gives a lease up.
+    pub async fn release(&self, name: &str, branch: &str) -> Result<(), DirectoryError> {
+        let snapshot = self.directory.load().await?;
+        let Some(record) = snapshot.branch(branch) else { return refused(format!("there is no branch {branch:?}")) };
+        self.directory.change_lease(record.branch, name, &|_| Ok(None)).await
+    }
+
+    /// Says how much of a branch's history is kept; `None`: what the page servers were told when they were started.
+    pub async fn retain(&self, name: &str, retention: Option<Retention>) -> Result<(), DirectoryError> {
+        let snapshot = self.directory.load().await?;
+        let Some(record) = snapshot.branch(name) else { return refused(format!("there is no branch {name:?}")) };
+        let change = |found: Option<BranchRecord>| Ok(found.map(|found| BranchRecord { retention, ..found }));
+        self.directory.change_branch(record.branch, &change).await
     }
 
     async fn branch_lsn(

@@ -1,4 +1,4 @@
-//! Which of a branch's layers other branches still need.
+//! What must be kept of a branch: layers that other branches still need, and history that its retention or a lease asks for.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use storage::layer::{LayerName, shard_prefix};
 use storage::manifest::{Manifest, manifest_key};
 use storage::object::ObjectStore;
-use storage::{BranchId, ShardId};
+use storage::{BranchId, Lsn, ShardId};
 
 use super::directory::{Directory, Snapshot};
+use crate::compaction::Retention;
 
 /// Knows what must not be deleted although its branch needs it no longer.
 #[async_trait]
@@ -17,6 +18,17 @@ pub trait Descendants: fmt::Debug + Send + Sync {
     /// Layers of a shard that are named by manifests of branches that come from it. `None` as long as that is not known:
     /// nothing may be deleted then, and no history dropped.
     async fn named(&self, branch: BranchId, shard: ShardId) -> Option<HashSet<LayerName>>;
+    /// What is to be kept of a branch for other reasons than branches. `None` as long as that is not known.
+    async fn kept(&self, branch: BranchId) -> Option<Kept>;
+}
+
+/// How much of a branch's history is to be kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The branch's own retention, if it has one.
+    pub retention: Option<Retention>,
+    /// Leases: an LSN each, and the wall clock at its end in microseconds since 1970 UTC.
+    pub leases: Vec<(Lsn, u64)>,
 }
 
 /// What the directory says.
@@ -45,6 +57,15 @@ impl RegisteredDescendants {
 
 #[async_trait]
 impl Descendants for RegisteredDescendants {
+    async fn kept(&self, branch: BranchId) -> Option<Kept> {
+        let snapshot = self.load().await?;
+        let leases = snapshot.leases.range((branch, String::new())..).take_while(|((of, _), _)| *of == branch);
+        Some(Kept {
+            retention: snapshot.branches.get(&branch).and_then(|record| record.retention),
+            leases: leases.map(|(_, lease)| (lease.lsn, lease.until_us)).collect(),
+        })
+    }
+
     async fn named(&self, branch: BranchId, shard: ShardId) -> Option<HashSet<LayerName>> {
         let before = self.load().await?.heirs(branch);
         let mut names = HashSet::new();

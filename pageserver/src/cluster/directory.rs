@@ -7,12 +7,13 @@ use bytes::Bytes;
 use logstore::client::{LogError, MetadataClient, SwapOutcome};
 use storage::BranchId;
 
-use super::record::{BranchRecord, RecordError, ServerRecord, decode_number, encode_number};
+use super::record::{BranchRecord, LeaseRecord, RecordError, ServerRecord, decode_number, encode_number};
 use crate::lineage::Lineage;
 
 const PREFIX: &str = "pages/";
 const SERVERS: &str = "pages/servers/";
 const BRANCHES: &str = "pages/branches/";
+const LEASES: &str = "pages/leases/";
 const NEXT_BRANCH: &str = "pages/next-branch";
 /// Trials of a change that others make impossible meanwhile.
 const TRIALS: usize = 16;
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub servers: BTreeMap<String, ServerRecord>,
     /// By number.
     pub branches: BTreeMap<BranchId, BranchRecord>,
+    /// By branch and name.
+    pub leases: BTreeMap<(BranchId, String), LeaseRecord>,
 }
 
 impl Snapshot {
@@ -112,6 +115,10 @@ impl Directory {
             } else if key.starts_with(BRANCHES) {
                 let record = BranchRecord::decode(&value.bytes)?;
                 snapshot.branches.insert(record.branch, record);
+            } else if let Some((branch, name)) = key.strip_prefix(LEASES).and_then(|rest| rest.split_once('/'))
+                && let Ok(branch) = branch.parse()
+            {
+                snapshot.leases.insert((BranchId(branch), name.to_owned()), LeaseRecord::decode(&value.bytes)?);
             }
         }
         Ok(snapshot)
@@ -131,6 +138,17 @@ impl Directory {
     ) -> Result<(), DirectoryError> {
         let decode = |bytes: &Bytes| BranchRecord::decode(bytes);
         self.change(&format!("{BRANCHES}{branch}"), &decode, &|record| record.encode(), change).await
+    }
+
+    /// Changes a lease. The change may be asked for several times.
+    pub async fn change_lease(
+        &self,
+        branch: BranchId,
+        name: &str,
+        change: Change<'_, LeaseRecord>,
+    ) -> Result<(), DirectoryError> {
+        let decode = |bytes: &Bytes| LeaseRecord::decode(bytes);
+        self.change(&format!("{LEASES}{branch}/{name}"), &decode, &|record| record.encode(), change).await
     }
 
     /// A number that no branch had before and none will have.

@@ -1,21 +1,29 @@
 //! The records of servers and branches in the metadata map.
 //!
-//! Format, version 1, all numbers little-endian, strings as length (2) and UTF-8:
+//! Format, version 1 (branches: 2), all numbers little-endian, strings as length (2) and UTF-8:
 //!
 //! ```text
 //! server: version (1) · 'S' · incarnation (16) · beat (8) · address · crc32 of everything before (4)
 //! branch: version (1) · 'B' · deleting (1) · branch (8) · parent (8, 0: none) · branch LSN (8) · created, µs since 1970 (8) ·
-//!         shards (4) · stripe pages (4) · name · (owner · moving to)* · crc32 of everything before (4)
+//!         shards (4) · stripe pages (4) · retention: bytes (8) · µs (8) · name · (owner · moving to)* · crc32 of everything before (4)
 //! number: version (1) · 'N' · the next branch's number (8) · crc32 of everything before (4)
+//! lease:  version (1) · 'L' · LSN (8) · end, µs since 1970 (8) · crc32 of everything before (4)
 //! ```
+//!
+//! A retention of all ones in both numbers is that of the page servers' options. Version 1 of a branch, which is still read,
+//! has no retention.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use storage::layout::ShardLayout;
 use storage::{BranchId, Lsn, ShardId};
 use uuid::Uuid;
 
+use crate::compaction::Retention;
+
 /// Version written.
 pub const VERSION: u8 = 1;
+/// Version of branches written.
+pub const BRANCH_VERSION: u8 = 2;
 /// Longest name of a server or a branch, and longest address.
 pub const MAX_TEXT_BYTES: usize = 255;
 
@@ -54,8 +62,19 @@ pub struct BranchRecord {
     pub layout: ShardLayout,
     /// Nobody may use it any more; what it has of its own is being deleted.
     pub deleting: bool,
+    /// How much of its history is kept; `None`: what the page servers were told when they were started.
+    pub retention: Option<Retention>,
     /// One for each shard.
     pub placements: Vec<Placement>,
+}
+
+/// A reader's right to an LSN for a time: history from there on is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseRecord {
+    /// Oldest LSN that is read.
+    pub lsn: Lsn,
+    /// Wall clock at its end, in microseconds since 1970 UTC.
+    pub until_us: u64,
 }
 
 /// The bytes are not a record that this program can use.
@@ -80,8 +99,16 @@ struct Input<'a>(&'a [u8]);
 impl<'a> Input<'a> {
     /// Checks version, kind and checksum.
     fn new(bytes: &'a [u8], kind: u8) -> Result<Input<'a>, RecordError> {
+        let (version, input) = Input::versioned(bytes, kind, VERSION)?;
+        debug_assert_eq!(version, VERSION);
+        Ok(input)
+    }
+
+    /// The same for a kind of which there are versions up to `newest`.
+    fn versioned(bytes: &'a [u8], kind: u8, newest: u8) -> Result<(u8, Input<'a>), RecordError> {
         let body = bytes.len().checked_sub(4).filter(|body| *body >= 2).ok_or(RecordError("too short"))?;
-        if bytes[0] != VERSION {
+        let version = bytes[0];
+        if !(1..=newest).contains(&version) {
             return Err(RecordError("unknown version"));
         }
         let (body, mut crc) = bytes.split_at(body);
@@ -91,7 +118,7 @@ impl<'a> Input<'a> {
         if body[1] != kind {
             return Err(RecordError("of another kind"));
         }
-        Ok(Input(&body[2..]))
+        Ok((version, Input(&body[2..])))
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], RecordError> {
@@ -137,6 +164,25 @@ pub fn decode_number(bytes: &[u8]) -> Result<BranchId, RecordError> {
     Ok(next)
 }
 
+impl LeaseRecord {
+    /// As it is stored.
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        bytes.put_slice(&[VERSION, b'L']);
+        bytes.put_u64_le(self.lsn.0);
+        bytes.put_u64_le(self.until_us);
+        finish(bytes)
+    }
+
+    /// Checks and reads what [`LeaseRecord::encode`] gave.
+    pub fn decode(bytes: &[u8]) -> Result<LeaseRecord, RecordError> {
+        let mut input = Input::new(bytes, b'L')?;
+        let record = LeaseRecord { lsn: Lsn(input.u64()?), until_us: input.u64()? };
+        input.end()?;
+        Ok(record)
+    }
+}
+
 impl ServerRecord {
     /// As it is stored.
     pub fn encode(&self) -> Bytes {
@@ -167,6 +213,7 @@ impl BranchRecord {
             parent: None,
             created_us: 0,
             deleting: false,
+            retention: None,
             layout,
             placements: layout.ids().map(|_| Placement::default()).collect(),
         }
@@ -190,13 +237,17 @@ impl BranchRecord {
     /// As it is stored.
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::new();
-        bytes.put_slice(&[VERSION, b'B', u8::from(self.deleting)]);
+        bytes.put_slice(&[BRANCH_VERSION, b'B', u8::from(self.deleting)]);
         let (parent, branch_lsn) = self.parent.unwrap_or_default();
         for number in [self.branch.0, parent.0, branch_lsn.0, self.created_us] {
             bytes.put_u64_le(number);
         }
         bytes.put_u32_le(self.layout.shards());
         bytes.put_u32_le(self.layout.stripe_pages());
+        let unset = Retention { bytes: u64::MAX, time_us: u64::MAX };
+        let retention = self.retention.unwrap_or(unset);
+        bytes.put_u64_le(retention.bytes);
+        bytes.put_u64_le(retention.time_us);
         put_text(&mut bytes, &self.name);
         assert_eq!(self.placements.len(), self.layout.shards() as usize, "one placement for each shard");
         for placement in &self.placements {
@@ -208,7 +259,7 @@ impl BranchRecord {
 
     /// Checks and reads what [`BranchRecord::encode`] gave.
     pub fn decode(bytes: &[u8]) -> Result<BranchRecord, RecordError> {
-        let mut input = Input::new(bytes, b'B')?;
+        let (version, mut input) = Input::versioned(bytes, b'B', BRANCH_VERSION)?;
         let deleting = match input.take(1)? {
             [0] => false,
             [1] => true,
@@ -218,8 +269,13 @@ impl BranchRecord {
         let (branch_lsn, created_us) = (Lsn(input.u64()?), input.u64()?);
         let layout = ShardLayout::new(input.u32()?, input.u32()?).ok_or(RecordError("an impossible layout"))?;
         let parent = (parent.0 != 0).then_some((parent, branch_lsn));
-        let mut record =
-            BranchRecord { parent, created_us, deleting, ..BranchRecord::new(branch, &input.text()?, layout) };
+        let retention = match version {
+            1 => None,
+            _ => Some(Retention { bytes: input.u64()?, time_us: input.u64()? }),
+        };
+        let retention = retention.filter(|retention| (retention.bytes, retention.time_us) != (u64::MAX, u64::MAX));
+        let named = BranchRecord::new(branch, &input.text()?, layout);
+        let mut record = BranchRecord { parent, created_us, deleting, retention, ..named };
         for placement in &mut record.placements {
             *placement = Placement { owner: input.text()?, moving_to: input.text()? };
         }

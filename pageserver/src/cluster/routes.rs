@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::directory::Directory;
 use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
 use crate::host::scatter;
+use crate::scrub::ScrubReport;
 
 /// A request without an answer for so long is looked at again: its shard may be served elsewhere by now.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -170,6 +171,16 @@ impl PageClient for RoutedPages {
             answer => answer,
         };
         answers.into_iter().map(told).collect()
+    }
+
+    async fn scrub(&self, branch: BranchId, shard: ShardId, pace: u64) -> Result<ScrubReport, PageError> {
+        self.refresh().await?;
+        let route = self.route(branch).await?;
+        let address = route.address(shard);
+        if address.is_empty() {
+            return Err(PageError::NotServed { branch, shard });
+        }
+        self.client(address).scrub(branch, shard, pace).await
     }
 
     async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
+use bytes::Bytes;
 use storage::layer::format::LayerIdentity;
 use storage::layer::{
     LayerDescriptor, LayerError, LayerKind, LayerName, LayerReader, LayerScan, RunSettings, RunWriter,
@@ -209,40 +210,61 @@ async fn merge_runs(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDesc
     Ok(writer.finish().await?)
 }
 
-async fn make_images(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDescriptor>, JobError> {
-    let lsns = (job.end_lsn, job.end_lsn);
-    let mut writer = context.writer(LayerKind::Image, job.level, lsns, job.pages.clone(), context.layer_target_bytes);
-    let mut merged = MergedScan::new(context.reader, job).await?;
-    let tiles = job.base.iter().filter_map(|tile| Some((tile.image.as_ref()?, tile.first_page..=tile.last_page)));
-    let mut old = RunScan::new(context.reader, tiles).await?;
-    loop {
-        context.check_stopped()?;
-        let old_page = old.head().map(|(page, ..)| page);
-        let page = match (old_page, merged.head_page()) {
-            (None, None) => break,
+/// The pages of an image job as of its end, one after another.
+pub struct MadePages<'a> {
+    branch: BranchId,
+    records: MergedScan<'a>,
+    images: RunScan<'a>,
+}
+
+impl<'a> MadePages<'a> {
+    /// Before the first.
+    pub async fn new(reader: &'a LayerReader, branch: BranchId, job: &'a Job) -> Result<MadePages<'a>, LayerError> {
+        let records = MergedScan::new(reader, job).await?;
+        let tiles = job.base.iter().filter_map(|tile| Some((tile.image.as_ref()?, tile.first_page..=tile.last_page)));
+        Ok(MadePages { branch, records, images: RunScan::new(reader, tiles).await? })
+    }
+
+    /// The next page, sealed by the branch, with its LSN; none at the end.
+    pub async fn next(&mut self) -> Result<Option<(PageNo, Lsn, Bytes)>, JobError> {
+        let old_page = self.images.head().map(|(page, ..)| page);
+        let page = match (old_page, self.records.head_page()) {
+            (None, None) => return Ok(None),
             (Some(page), None) | (None, Some(page)) => page,
             (Some(old), Some(new)) => old.min(new),
         };
-        let base = old.head().filter(|(old, ..)| *old == page);
-        match base {
+        let base = self.images.head().filter(|(old, ..)| *old == page);
+        let (lsn, bytes) = match base {
             // As it is, unless an ancestor sealed it.
-            Some((_, lsn, bytes)) if merged.head_page() != Some(page) && old.branch == context.branch => {
-                writer.push(page, lsn, bytes).await?;
+            Some((_, lsn, bytes)) if self.records.head_page() != Some(page) && self.images.branch == self.branch => {
+                (lsn, Bytes::copy_from_slice(bytes))
             }
             base => {
                 // One record at a time: a hot page may have more of them than fit memory.
-                let mut replay = Replay::new(context.branch, page, base.map(|(.., bytes)| (old.branch, bytes)))?;
-                while let Some((_, lsn, record)) = merged.head().filter(|(next, ..)| *next == page) {
+                let base = base.map(|(.., bytes)| (self.images.branch, bytes));
+                let mut replay = Replay::new(self.branch, page, base)?;
+                while let Some((_, lsn, record)) = self.records.head().filter(|(next, ..)| *next == page) {
                     replay.apply(lsn, record)?;
-                    merged.advance().await?;
+                    self.records.advance().await?;
                 }
                 let (bytes, lsn) = replay.finish();
-                writer.push(page, lsn, &bytes).await?;
+                (lsn, bytes)
             }
-        }
+        };
         if old_page == Some(page) {
-            old.advance().await?;
+            self.images.advance().await?;
         }
+        Ok(Some((page, lsn, bytes)))
+    }
+}
+
+async fn make_images(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDescriptor>, JobError> {
+    let lsns = (job.end_lsn, job.end_lsn);
+    let mut writer = context.writer(LayerKind::Image, job.level, lsns, job.pages.clone(), context.layer_target_bytes);
+    let mut pages = MadePages::new(context.reader, context.branch, job).await?;
+    while let Some((page, lsn, bytes)) = pages.next().await? {
+        context.check_stopped()?;
+        writer.push(page, lsn, &bytes).await?;
     }
     Ok(writer.finish().await?)
 }

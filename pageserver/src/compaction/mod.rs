@@ -29,10 +29,11 @@ mod tiling;
 #[cfg(test)]
 mod tests;
 
-pub use job::{JobContext, JobError, run_job, write_buffer};
+pub use job::{JobContext, JobError, MadePages, run_job, write_buffer};
 pub use loads::tile_loads;
 pub use plan::{
-    Floor, Garbage, Job, JobKind, LayerId, TileLoad, depth, live_runs, plan_garbage, plan_images, plan_merge,
+    ALL_PAGES, Floor, Garbage, Job, JobKind, LayerId, TileLoad, depth, image_job, keep_from, live_runs, plan_garbage,
+    plan_images, plan_merge,
 };
 pub use tiling::{Tile, Tiling};
 
@@ -53,8 +54,24 @@ pub struct CompactionSettings {
     pub hot_page_records: usize,
     /// A layer is closed at the first page boundary after this many bytes.
     pub layer_target_bytes: u64,
-    /// Distance in the log over which old LSNs stay readable.
-    pub retention_bytes: u64,
+    /// How long old LSNs stay readable, unless the branch says otherwise.
+    pub retention: Retention,
+}
+
+/// How long old LSNs stay readable: as long as either of the two asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Distance in the log.
+    pub bytes: u64,
+    /// Time since something newer was committed, in microseconds.
+    pub time_us: u64,
+}
+
+impl Default for Retention {
+    /// 1 GiB of log, and seven days.
+    fn default() -> Retention {
+        Retention { bytes: 1 << 30, time_us: 7 * 24 * 60 * 60 * 1_000_000 }
+    }
 }
 
 impl Default for CompactionSettings {
@@ -68,7 +85,7 @@ impl Default for CompactionSettings {
             max_depth: 7,
             hot_page_records: 512,
             layer_target_bytes: 64 << 20,
-            retention_bytes: 1 << 30,
+            retention: Retention::default(),
         }
     }
 }

@@ -7,8 +7,8 @@ use storage::layer::{LayerDescriptor, LayerKind, LayerName};
 use storage::manifest::Manifest;
 use storage::{BranchId, Lsn, PageNo};
 
-use super::CompactionSettings;
 use super::tiling::{Tile, Tiling};
+use super::{CompactionSettings, Retention};
 
 /// See [`LayerDescriptor::id`].
 pub type LayerId = (BranchId, LayerName);
@@ -192,22 +192,40 @@ pub fn plan_images(manifest: &Manifest, settings: &CompactionSettings, loads: &[
     groups.push((&loads[first..], records, all));
     let (group, ..) =
         groups.into_iter().filter(|(group, ..)| !group.is_empty()).max_by_key(|(_, records, _)| *records)?;
-    let (first_page, last_page) = (group.first()?.tile.first_page, group.last()?.tile.last_page);
-    let tiles: Vec<Tile> = group.iter().map(|load| load.tile.clone()).collect();
+    image_job(manifest, group.iter().map(|load| load.tile.clone()).collect())
+}
+
+/// The job that makes neighbouring tiles anew; none if there are none.
+pub fn image_job(manifest: &Manifest, tiles: Vec<Tile>) -> Option<Job> {
+    let (first_page, last_page) = (tiles.first()?.first_page, tiles.last()?.last_page);
     let mut runs = live_runs(manifest, &Tiling::new(&manifest.layers, Lsn::MAX));
     runs.iter_mut().for_each(|run| run.retain(|layer| tiles.iter().any(|tile| tile.needs(layer))));
     runs.retain(|run| !run.is_empty());
-    let start_lsn = runs.first()?.first()?.start_lsn;
     Some(Job {
         kind: JobKind::Image,
         pages: first_page..=last_page,
+        start_lsn: runs.first().and_then(|run| run.first()).map_or(manifest.durable_lsn, |layer| layer.start_lsn),
         runs,
         floors: floors(&tiles),
         base: tiles,
-        start_lsn,
         end_lsn: manifest.durable_lsn,
         level: 1,
     })
+}
+
+/// Leases count for so long after their end: clocks differ.
+const LEASE_GRACE_US: u64 = 60_000_000;
+
+/// Oldest LSN that must stay readable, of what is durable now. The wall clock decides how much is kept, never what is right.
+pub fn keep_from(manifest: &Manifest, retention: Retention, leases: &[(Lsn, u64)], now_us: u64) -> Lsn {
+    let by_bytes = Lsn(manifest.durable_lsn.0.saturating_sub(retention.bytes));
+    // The state at that time was made by the last commit before it. As long as none is known all is kept.
+    let by_time = match retention.time_us {
+        0 => manifest.durable_lsn,
+        time_us => manifest.lsn_at(now_us.saturating_sub(time_us)).unwrap_or(Lsn::ZERO),
+    };
+    let held = leases.iter().filter(|(_, until_us)| until_us.saturating_add(LEASE_GRACE_US) > now_us);
+    held.map(|(lsn, _)| *lsn).chain([by_bytes, by_time]).min().expect("at least two")
 }
 
 /// History that nobody can ask for once no LSN below `keep_from` can be asked for.

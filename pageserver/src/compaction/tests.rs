@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use storage::layer::{LayerDescriptor, LayerKind, LayerName};
 use storage::layout::ShardLayout;
-use storage::manifest::Manifest;
+use storage::manifest::{Manifest, TimeMark};
 use storage::{BranchId, Generation, Lsn, PageNo, ShardId};
 
 use super::*;
@@ -17,7 +17,7 @@ const SETTINGS: CompactionSettings = CompactionSettings {
     max_depth: 7,
     hot_page_records: 512,
     layer_target_bytes: 1000,
-    retention_bytes: 100,
+    retention: Retention { bytes: 100, time_us: 1000 },
 };
 
 /// A layer as `(kind, level, pages, start, end, bytes)`: `d` for records, `i` for images.
@@ -172,6 +172,35 @@ fn depth_is_the_deepest_tile() {
     check(&layers, 3);
     check(&layers[..2], 1);
     check(&[layers[0], layers[3], ('i', 1, ALL, 7, 7, 1)], 0);
+}
+
+#[test]
+fn what_is_kept() {
+    let mut manifest = manifest(&[('d', 1, ALL, 0, 1000, 1)]);
+    manifest.marks = [(100, 10_000), (300, 20_000), (900, 30_000)]
+        .map(|(lsn, commit_time_us)| TimeMark { lsn: Lsn(lsn), commit_time_us })
+        .to_vec();
+    let check = |bytes: u64, time_us: u64, leases: &[(u64, u64)], now_us: u64, expected: u64| {
+        let leases: Vec<_> = leases.iter().map(|(lsn, until_us)| (Lsn(*lsn), *until_us)).collect();
+        let found = keep_from(&manifest, Retention { bytes, time_us }, &leases, now_us);
+        assert_eq!(found, Lsn(expected), "{bytes} bytes, {time_us} µs, {leases:?} at {now_us}");
+    };
+    // By distance, by time, and whichever is more.
+    check(50, 0, &[], 0, 950);
+    check(5000, 0, &[], 0, 0);
+    check(0, 5_000, &[], 25_000, 300);
+    check(0, 5_000, &[], 24_999, 100);
+    check(0, 5_000, &[], 90_000, 900);
+    check(50, 5_000, &[], 90_000, 900);
+    check(950, 5_000, &[], 90_000, 50);
+    // No commit is known to be so old: everything may be newer.
+    check(0, 50_000, &[], 40_000, 0);
+    // Leases, while they last and a minute longer.
+    let minute = 60_000_000;
+    check(0, 0, &[(400, 90_000), (700, 90_000)], 90_000, 400);
+    check(0, 0, &[(400, 90_000)], 90_000 + minute - 1, 400);
+    check(0, 0, &[(400, 90_000)], 90_000 + minute, 1000);
+    check(800, 0, &[(400, 90_000)], 90_000, 200);
 }
 
 #[test]

@@ -8,8 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use proto::pageserver::page_service_client::PageServiceClient;
-use proto::pageserver::{GetPagesRequest, GetPagesResponse, LsnAtRequest, PageAnswer, StatusRequest};
-use storage::{BranchId, Lsn};
+use proto::pageserver::{
+    GetPagesRequest, GetPagesResponse, LsnAtRequest, PageAnswer, ScrubRequest, ScrubResponse, StatusRequest,
+};
+use storage::{BranchId, Lsn, ShardId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -17,6 +19,7 @@ use tonic::transport::Channel;
 
 use super::MAX_PAGES_PER_REQUEST;
 use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
+use crate::scrub::ScrubReport;
 
 /// Requests handed to the stream and not yet sent. More wait at the caller.
 const UNSENT_REQUESTS: usize = 64;
@@ -138,6 +141,14 @@ impl PageClient for GrpcPageClient {
             }
         });
         futures::future::join_all(batches).await.concat()
+    }
+
+    /// Waits as long as it takes.
+    async fn scrub(&self, branch: BranchId, shard: ShardId, pace: u64) -> Result<ScrubReport, PageError> {
+        let request = ScrubRequest { branch: branch.0, shard: shard.0, bytes_per_second: pace };
+        let answer = self.client.clone().scrub(request).await.map_err(|status| unavailable(status.message()))?;
+        let ScrubResponse { layers, bytes, pages, damages, damaged } = answer.into_inner();
+        Ok(ScrubReport { layers, bytes, pages, damages, damaged })
     }
 
     async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {

@@ -7,13 +7,15 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use proto::pageserver::page_service_server::{self, PageServiceServer};
 use proto::pageserver::{
-    GetPagesRequest, GetPagesResponse, LsnAtRequest, LsnAtResponse, StatusRequest, StatusResponse,
+    GetPagesRequest, GetPagesResponse, LsnAtRequest, LsnAtResponse, ScrubRequest, ScrubResponse, StatusRequest,
+    StatusResponse,
 };
-use storage::BranchId;
+use storage::{BranchId, ShardId};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::MAX_PAGES_PER_REQUEST;
 use crate::client::{GetPage, PageClient, PageError, Priority};
+use crate::scrub::ScrubReport;
 
 /// Pages of one stream taken on and not yet answered, by the message's most urgent priority: the answers of a client that
 /// does not read take no more memory than that. Beyond it, messages are answered as overloaded, so that those of little
@@ -118,6 +120,14 @@ impl page_service_server::PageService for PageService {
             .map(move |asked| take_on(pages.clone(), &stream, asked))
             .buffer_unordered(MESSAGES_IN_FLIGHT);
         Ok(Response::new(answers.boxed()))
+    }
+
+    async fn scrub(&self, request: Request<ScrubRequest>) -> Result<Response<ScrubResponse>, Status> {
+        let ScrubRequest { branch, shard, bytes_per_second } = request.into_inner();
+        let report = self.pages.scrub(BranchId(branch), ShardId(shard), bytes_per_second).await;
+        let report = report.map_err(|error| Status::unavailable(error.to_string()))?;
+        let ScrubReport { layers, bytes, pages, damages, damaged } = report;
+        Ok(Response::new(ScrubResponse { layers, bytes, pages, damages, damaged }))
     }
 
     async fn lsn_at(&self, request: Request<LsnAtRequest>) -> Result<Response<LsnAtResponse>, Status> {

@@ -1,14 +1,14 @@
 //! Rewriting layers, and dropping history.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use storage::Lsn;
 use storage::beside::runs_alone;
 use storage::layer::LayerDescriptor;
 use storage::manifest::Manifest;
 
 use super::after_failure;
-use super::garbage::{discard, drop_history, due_garbage};
+use super::garbage::{discard, drop_due_history};
 use crate::compaction::{Job, JobError, plan_images, plan_merge, run_job, tile_loads};
 use crate::metrics as names;
 use crate::shard::{LayersInUse, Shard, layer_bytes};
@@ -26,6 +26,9 @@ impl Compactor {
     /// Those of a shard. While one merge takes long, another merges what comes meanwhile.
     pub const ALL: [Compactor; 3] = [Compactor::Merges, Compactor::Merges, Compactor::Images];
 }
+
+/// How often the age of history is looked at.
+const AGING: Duration = Duration::from_secs(60);
 
 /// Rewrites layers whenever there is something to gain.
 pub(crate) async fn compact(shard: Arc<Shard>, compactor: Compactor) {
@@ -45,7 +48,8 @@ pub(crate) async fn compact(shard: Arc<Shard>, compactor: Compactor) {
             Ok(None) => {
                 tokio::select! {
                     _ = changes.changed() => {}
-                    () = shard.stopped() => {}
+                    // History grows old also while nothing changes.
+                    () = shard.pause(AGING) => {}
                 }
                 Ok(())
             }
@@ -69,13 +73,6 @@ async fn plan(shard: &Shard, compactor: Compactor) -> Result<Option<(Job, Layers
     }
     // Planned and marked in one step: no layer is merged twice.
     Ok(shard.use_for_merge(|merging| plan_merge(&manifest, settings, merging)))
-}
-
-/// Whether history was dropped.
-async fn drop_due_history(shard: &Shard) -> bool {
-    let manifest = shard.manifest().await;
-    let keep_from = Lsn(manifest.durable_lsn.0.saturating_sub(shard.config.compaction.retention_bytes));
-    due_garbage(shard, &manifest, keep_from).is_some() && drop_history(shard, keep_from).await
 }
 
 async fn compact_once(shard: &Arc<Shard>, job: &Job) -> Result<(), JobError> {

@@ -9,7 +9,8 @@ use storage::layer::LayerName;
 use storage::manifest::Manifest;
 
 use super::after_failure;
-use crate::compaction::{Garbage, LayerId, plan_garbage};
+use crate::cluster::descendants::Kept;
+use crate::compaction::{Garbage, LayerId, Retention, keep_from, plan_garbage};
 use crate::shard::Shard;
 
 /// Reads that still use replaced layers get this long before the layers are deleted; later ones begin anew.
@@ -31,27 +32,62 @@ async fn needed_elsewhere(shard: &Shard) -> Option<HashSet<LayerName>> {
 }
 
 /// What can be dropped now.
-pub(super) fn due_garbage(shard: &Shard, manifest: &Manifest, keep_from: Lsn) -> Option<Garbage> {
+fn due_garbage(shard: &Shard, manifest: &Manifest, keep_from: Lsn) -> Option<Garbage> {
     let mut garbage = plan_garbage(manifest, keep_from)?;
     // A merge whose layers have gone is for nothing. It leaves out itself what is not needed any more.
     garbage.layers.retain(|layer| !shard.is_being_merged(*layer));
     (!garbage.layers.is_empty() || garbage.horizon > manifest.horizon).then_some(garbage)
 }
 
+async fn kept(shard: &Shard) -> Option<Kept> {
+    match &shard.config.descendants {
+        Some(descendants) => descendants.kept(shard.config.branch).await,
+        None => Some(Kept::default()),
+    }
+}
+
+/// Drops history that is old enough; tells whether there was any.
+///
+/// Whoever wants to hold an LSN, by a lease or a branch, first says so in the directory and then asks how far history reaches.
+/// Here it is the other way round: first it is told from where history will be kept, then the directory is read. So one of
+/// the two sees the other.
+pub(super) async fn drop_due_history(shard: &Shard) -> bool {
+    let manifest = shard.manifest().await;
+    if due_garbage(shard, &manifest, manifest.durable_lsn).is_none() {
+        return false;
+    }
+    let now_us = shard.config.clock.now_us();
+    let Some(before) = kept(shard).await else { return false };
+    let retention = before.retention.unwrap_or(shard.config.compaction.retention);
+    let intended = keep_from(&manifest, retention, &[], now_us);
+    if due_garbage(shard, &manifest, intended).is_none() {
+        return false;
+    }
+    shard.announce_horizon(intended);
+    let dropped = drop_history(shard, intended, now_us).await;
+    shard.announce_horizon(Lsn::ZERO);
+    dropped
+}
+
 /// False while a branch may still be going to begin with what would be dropped, or when the shard is lost.
-pub(super) async fn drop_history(shard: &Shard, keep_from: Lsn) -> bool {
+async fn drop_history(shard: &Shard, intended: Lsn, now_us: u64) -> bool {
     if needed_elsewhere(shard).await.is_none() {
         return false;
     }
+    let Some(Kept { leases, .. }) = kept(shard).await else { return false };
+    let mut dropped = false;
     let change = |manifest: &mut Manifest| {
+        let everything = Retention { bytes: 0, time_us: 0 };
+        let keep_from = keep_from(manifest, everything, &leases, now_us).min(intended);
         // Planned anew: flushes went on meanwhile.
         if let Some(garbage) = due_garbage(shard, manifest, keep_from) {
             discard(manifest, &garbage.layers);
             manifest.horizon = garbage.horizon;
             manifest.marks.retain(|mark| mark.lsn >= garbage.horizon);
+            dropped = true;
         }
     };
-    shard.update_manifest(change).await.is_ok()
+    shard.update_manifest(change).await.is_ok() && dropped
 }
 
 /// Deletes what the manifest calls garbage, then takes it off the manifest; at first also what earlier owners wrote and

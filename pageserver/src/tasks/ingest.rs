@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use logstore::client::{LogClient, LogError};
+use storage::layer::DiskCache;
 use tokio::time::Instant;
 
 use super::{AGE_CHECK, after_failure};
@@ -72,6 +73,8 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
                 let view = shard.view();
                 shard.publish();
                 shard.admission.report();
+                let repairs = shard.disk.as_ref().map_or(0, DiskCache::repairs);
+                metrics::counter!(names::CACHE_REPAIRS).absolute(repairs);
                 if view.open().end_lsn() == view.open().start_lsn() {
                     opened = Instant::now();
                 } else if opened.elapsed() >= shard.config.buffer_age && view.oldest_frozen().is_none() {

@@ -5,6 +5,7 @@ mod compact;
 mod flush;
 mod garbage;
 mod ingest;
+mod scrub;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub(crate) use compact::{Compactor, compact};
 pub(crate) use flush::{consumer_name, flush, report};
 pub(crate) use garbage::delete_garbage;
 pub(crate) use ingest::ingest;
+pub(crate) use scrub::scrub_again_and_again;
 
 /// How often the age of the open buffer is looked at.
 const AGE_CHECK: Duration = Duration::from_millis(500);

@@ -1,6 +1,7 @@
 //! Page equality and its enemies: whatever happened to buffers, layers, disks and servers, the answer for a page at an
 //! LSN is what direct replay of the log gives.
 
+mod damage;
 mod fake_log;
 mod over_s3;
 pub(crate) mod workload;
@@ -108,7 +109,7 @@ async fn check_equality(seed: u64) {
     let mut fixture = Fixture::new(seed, 40);
     let mut config = config();
     if seed.is_multiple_of(2) {
-        config.compaction.retention_bytes = 200 << 10;
+        config.compaction.retention.bytes = 200 << 10;
     }
     let cache = tempfile::tempdir().expect("tempdir");
     config.cache_dir = Some(cache.path().join("layers"));
@@ -261,7 +262,7 @@ async fn an_overtaken_owner_sends_elsewhere() {
 async fn layers_stay_few_and_history_goes() {
     let mut fixture = Fixture::new(21, 60);
     let mut config = config();
-    config.compaction.retention_bytes = 100 << 10;
+    config.compaction.retention.bytes = 100 << 10;
     let server = fixture.start(config.clone()).await;
     for _ in 0..20 {
         fixture.workload.run(&fixture.log, 150);
@@ -272,7 +273,7 @@ async fn layers_stay_few_and_history_goes() {
     }
     eventually("compaction comes to rest", async || {
         let manifest = server.manifest().await;
-        let keep_from = Lsn(manifest.durable_lsn.0 - config.compaction.retention_bytes);
+        let keep_from = Lsn(manifest.durable_lsn.0 - config.compaction.retention.bytes);
         crate::compaction::plan_merge(&manifest, &config.compaction, &HashSet::new()).is_none()
             && crate::compaction::plan_garbage(&manifest, keep_from).is_none()
     })

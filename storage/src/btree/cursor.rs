@@ -7,8 +7,10 @@ use super::read::{check_child, check_root, read_overflow};
 use crate::ids::{PageNo, TreeId};
 use crate::page::{EntryValue, Page};
 
-/// Leaves asked for ahead of a scan.
-const PREFETCH_PAGES: usize = 16;
+/// Leaves asked for ahead of a scan that has not gone far, and of one that has. The more are asked for together, the less
+/// each costs; but a short scan must not fetch much that it never looks at.
+const FIRST_PREFETCH_PAGES: usize = 16;
+const PREFETCH_PAGES: usize = 64;
 
 /// A position in a tree: on a row, or on none.
 ///
@@ -244,15 +246,18 @@ impl<R: PageReader> Cursor<R> {
 
 /// Asks for the leaves ahead: nothing for a scan that has seen one leaf only, then in blocks.
 fn prefetch<R: PageReader>(reader: &R, parent: &Page, slot: usize, forward: bool, leaves_passed: usize) {
-    if leaves_passed < 2 || !(leaves_passed - 2).is_multiple_of(PREFETCH_PAGES / 2) {
+    let Some(since_second) = leaves_passed.checked_sub(2) else { return };
+    let ahead = if since_second < FIRST_PREFETCH_PAGES { FIRST_PREFETCH_PAGES } else { PREFETCH_PAGES };
+    // Half of them before the first half is used up.
+    if !since_second.is_multiple_of(ahead / 2) {
         return;
     }
     let count = parent.slot_count();
     if forward {
-        let ahead = slot + 1..(slot + 1 + PREFETCH_PAGES).min(count);
+        let ahead = slot + 1..(slot + 1 + ahead).min(count);
         reader.prefetch(&mut ahead.map(|slot| parent.child(slot)));
     } else {
-        let ahead = slot.saturating_sub(PREFETCH_PAGES)..slot;
+        let ahead = slot.saturating_sub(ahead)..slot;
         reader.prefetch(&mut ahead.rev().map(|slot| parent.child(slot)));
     }
 }

@@ -25,6 +25,17 @@ pub struct DiskCache {
     directory: Arc<PathBuf>,
     /// File name to length. An entry that goes takes its file along.
     pieces: Cache<Arc<str>, u32>,
+    /// Damage that was found and mended.
+    repairs: Arc<AtomicU64>,
+}
+
+/// What became of a piece on disk.
+enum Piece {
+    Sound(Bytes),
+    /// Gone, or the directory is.
+    Missing,
+    /// Its bytes are not those that were written.
+    Damaged,
 }
 
 fn piece_name(key: &str, number: u64) -> String {
@@ -39,12 +50,13 @@ fn crc_of(name: &str, bytes: &[u8]) -> u32 {
     crc.finalize()
 }
 
-fn read_piece(directory: &Path, name: &str, expected_bytes: usize) -> Option<Bytes> {
-    let mut bytes = std::fs::read(directory.join(name)).ok()?;
-    let content = bytes.len().checked_sub(CRC_BYTES).filter(|&content| content == expected_bytes)?;
+fn read_piece(directory: &Path, name: &str, expected_bytes: usize) -> Piece {
+    let Ok(mut bytes) = std::fs::read(directory.join(name)) else { return Piece::Missing };
+    let content = bytes.len().checked_sub(CRC_BYTES).filter(|&content| content == expected_bytes);
+    let Some(content) = content else { return Piece::Damaged };
     let stored = u32::from_le_bytes(bytes[content..].try_into().expect("four bytes"));
     bytes.truncate(content);
-    (crc_of(name, &bytes) == stored).then(|| Bytes::from(bytes))
+    if crc_of(name, &bytes) == stored { Piece::Sound(Bytes::from(bytes)) } else { Piece::Damaged }
 }
 
 fn write_piece(directory: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
@@ -65,7 +77,7 @@ impl DiskCache {
     /// Uses a directory, and what an earlier run left in it, below a limit of bytes.
     pub fn open(directory: &Path, limit_bytes: u64) -> std::io::Result<DiskCache> {
         std::fs::create_dir_all(directory)?;
-        let directory = Arc::new(directory.to_owned());
+        let (directory, repairs) = (Arc::new(directory.to_owned()), Arc::default());
         let evicted_from = directory.clone();
         let pieces: Cache<Arc<str>, u32> = Cache::builder()
             .max_capacity(limit_bytes)
@@ -89,7 +101,24 @@ impl DiskCache {
                 _ => {}
             }
         }
-        Ok(DiskCache { directory, pieces })
+        Ok(DiskCache { directory, pieces, repairs })
+    }
+
+    /// How often damage was found here, and mended from the object store.
+    pub fn repairs(&self) -> u64 {
+        self.repairs.load(Ordering::Relaxed)
+    }
+
+    /// Notes that damage was mended.
+    pub(super) fn count_repair(&self) {
+        self.repairs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Forgets the pieces with `range` of an object: they are not what they should be.
+    pub(super) fn forget(&self, key: &str, range: Range<u64>) {
+        for number in range.start / PIECE_BYTES..range.end.div_ceil(PIECE_BYTES) {
+            self.pieces.invalidate(piece_name(key, number).as_str());
+        }
     }
 
     /// Reads `range` of an immutable object of `object_bytes`, from here or from the store.
@@ -135,13 +164,19 @@ impl DiskCache {
         let name: Arc<str> = Arc::from(piece_name(key, number));
         let range = number * PIECE_BYTES..((number + 1) * PIECE_BYTES).min(object_bytes);
         let bytes = usize::try_from(range.end.saturating_sub(range.start)).expect("a piece is small");
+        let mut damaged = false;
         if self.pieces.get(&name).is_some() {
             let (directory, wanted) = (self.directory.clone(), name.clone());
-            if let Some(found) = beside(move || read_piece(&directory, &wanted, bytes)).await.flatten() {
-                return Ok(found);
+            match beside(move || read_piece(&directory, &wanted, bytes)).await {
+                Some(Piece::Sound(found)) => return Ok(found),
+                Some(Piece::Damaged) => damaged = true,
+                Some(Piece::Missing) | None => {}
             }
         }
         let fetched = store.get_range(key, range).await?;
+        if damaged {
+            self.count_repair();
+        }
         let (directory, wanted, content) = (self.directory.clone(), name.clone(), fetched.clone());
         // A full or missing disk only means that the piece is fetched again.
         if beside(move || write_piece(&directory, &wanted, &content).ok()).await.flatten().is_some() {

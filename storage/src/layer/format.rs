@@ -375,13 +375,14 @@ pub fn decode_footer(layer: &LayerDescriptor, branch: BranchId, bytes: &[u8]) ->
     if bytes.len() != FOOTER_BYTES || bytes[..4] != MAGIC {
         return Err(damaged("this is not a layer's footer".to_owned()));
     }
-    let version = bytes[4];
-    if !(OLDEST_VERSION..=VERSION).contains(&version) {
-        return Err(LayerError::Version { name, version: bytes[4], known: VERSION });
-    }
+    // The same in all versions: a flipped bit must not pass for a newer program's file.
     let (content, mut crc) = bytes.split_at(FOOTER_BYTES - 4);
     if crc32fast::hash(content) != crc.get_u32_le() {
         return Err(damaged("the footer fails its checksum".to_owned()));
+    }
+    let version = bytes[4];
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
+        return Err(LayerError::Version { name, version: bytes[4], known: VERSION });
     }
     let kind = match content[5] {
         1 => LayerKind::Delta,

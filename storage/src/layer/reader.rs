@@ -52,6 +52,36 @@ impl LayerReader {
         }
     }
 
+    /// The same reader without caches: what is read comes from the object store.
+    #[must_use]
+    pub fn uncached(&self) -> LayerReader {
+        LayerReader { cache: LayerCache::new(0, 0), disk: None, ..self.clone() }
+    }
+
+    /// That a layer's object is not what was written.
+    pub(super) fn damaged(&self, layer: &LayerDescriptor, reason: &str) -> LayerError {
+        LayerError::Damaged { name: layer.name, reason: format!("{reason}; it is object {}", self.key(layer)) }
+    }
+
+    /// What `decode` makes of a range of a layer. If the bytes come from local disk and are damaged, they are fetched from the
+    /// object store, which has the last word.
+    async fn fetch_decoded<T>(
+        &self,
+        layer: &LayerDescriptor,
+        range: Range<u64>,
+        decode: impl Fn(&Bytes) -> Result<T, String>,
+    ) -> Result<T, LayerError> {
+        let decoded = decode(&self.fetch(layer, range.clone()).await?);
+        let (Err(_), Some(disk)) = (&decoded, &self.disk) else {
+            return decoded.map_err(|reason| self.damaged(layer, &reason));
+        };
+        disk.forget(&self.key(layer), range.clone());
+        let decoded =
+            decode(&self.fetch_uncached(layer, range).await?).map_err(|reason| self.damaged(layer, &reason))?;
+        disk.count_repair();
+        Ok(decoded)
+    }
+
     /// Past the cache on disk, which a rewrite would only wear out.
     pub(super) async fn fetch_uncached(
         &self,
@@ -72,24 +102,38 @@ impl LayerReader {
         if let Some(index) = self.cache.index(id) {
             return Ok(index);
         }
-        let damaged = |reason| LayerError::Damaged { name: layer.name, reason };
         let least = (format::HEAD_BYTES + format::FOOTER_BYTES) as u64;
         if layer.size_bytes < least {
-            return Err(damaged(format!("a layer of {} bytes", layer.size_bytes)));
+            return Err(self.damaged(layer, &format!("a layer of {} bytes", layer.size_bytes)));
         }
         let footer_at = layer.size_bytes - format::FOOTER_BYTES as u64;
         // One request suffices for most: the index lies before the footer.
         let guess_at = footer_at.saturating_sub(64 << 10);
-        let tail = self.fetch(layer, guess_at..layer.size_bytes).await?;
-        let footer_bytes = &tail[tail.len() - format::FOOTER_BYTES..];
-        let footer = format::decode_footer(layer, layer.branch, footer_bytes)?;
-        let index_bytes = if footer.index_offset >= guess_at {
+        let unknown_version = parking_lot::Mutex::new(None);
+        let decode_tail = |tail: &Bytes| {
+            let footer_bytes = &tail[tail.len() - format::FOOTER_BYTES..];
+            let footer = format::decode_footer(layer, layer.branch, footer_bytes).map_err(|error| {
+                let reason = error.to_string();
+                *unknown_version.lock() = matches!(error, LayerError::Version { .. }).then_some(error);
+                reason
+            })?;
+            if footer.index_offset < guess_at {
+                return Ok((footer, None));
+            }
             let from = usize::try_from(footer.index_offset - guess_at).expect("within what was read");
-            tail.slice(from..tail.len() - format::FOOTER_BYTES)
-        } else {
-            self.fetch(layer, footer.index_offset..footer_at).await?
+            let index_bytes = tail.slice(from..tail.len() - format::FOOTER_BYTES);
+            Ok((footer, Some(format::decode_index(&footer, &index_bytes)?)))
         };
-        let index = Arc::new(format::decode_index(&footer, &index_bytes).map_err(damaged)?);
+        let decoded = self.fetch_decoded(layer, guess_at..layer.size_bytes, decode_tail).await;
+        let (footer, index) = decoded.map_err(|error| unknown_version.lock().take().unwrap_or(error))?;
+        let index = match index {
+            Some(index) => index,
+            None => {
+                let range = footer.index_offset..footer_at;
+                self.fetch_decoded(layer, range, |bytes| format::decode_index(&footer, bytes)).await?
+            }
+        };
+        let index = Arc::new(index);
         self.cache.keep_index(id, index.clone());
         Ok(index)
     }
@@ -121,13 +165,18 @@ impl LayerReader {
                 end += u64::from(index.blocks[numbers[at]].stored_bytes);
                 at += 1;
             }
-            let stored = self.fetch(layer, begin..end).await?;
-            for (number, found) in numbers[first..at].iter().zip(&mut found[first..at]) {
-                let block = &index.blocks[*number];
-                let from = usize::try_from(block.offset - begin).expect("within what was read");
-                let stored = &stored[from..from + block.stored_bytes as usize];
-                let raw = format::decode_block(&identity_of(layer), number_of(*number), block.first_page, stored)
-                    .map_err(|reason| LayerError::Damaged { name: layer.name, reason })?;
+            let together = &numbers[first..at];
+            let decode = |stored: &Bytes| {
+                let block = |number: &usize| {
+                    let block = &index.blocks[*number];
+                    let from = usize::try_from(block.offset - begin).expect("within what was read");
+                    let stored = &stored[from..from + block.stored_bytes as usize];
+                    format::decode_block(&identity_of(layer), number_of(*number), block.first_page, stored)
+                };
+                together.iter().map(block).collect::<Result<Vec<_>, _>>()
+            };
+            let decoded = self.fetch_decoded(layer, begin..end, decode).await?;
+            for ((number, found), raw) in together.iter().zip(&mut found[first..at]).zip(decoded) {
                 self.cache.keep_block(id, number_of(*number), raw.clone());
                 *found = Some(raw);
             }
@@ -170,8 +219,7 @@ impl LayerReader {
             let entries_of = |number: usize, raw: &Bytes| {
                 let first_page = index.blocks[number].first_page;
                 let entries = Entries::new(raw.clone(), index.version, layer.start_lsn, first_page);
-                entries_of_page(entries, *page, up_to)
-                    .map_err(|reason| LayerError::Damaged { name: layer.name, reason })
+                entries_of_page(entries, *page, up_to).map_err(|reason| self.damaged(layer, &reason))
             };
             let mut answer = Vec::new();
             if range.len() <= FEW_BLOCKS {

@@ -64,8 +64,7 @@ impl LayerScan {
 
     /// Goes on as far as what was fetched allows; false if there is no entry at hand then.
     pub fn step(&mut self) -> Result<bool, LayerError> {
-        let name = self.layer.name;
-        let damaged = |reason| LayerError::Damaged { name, reason };
+        let damaged = |reason: String| self.reader.damaged(&self.layer, &reason);
         loop {
             if let Some(entries) = &mut self.entries {
                 while let Some(next) = entries.next_span() {

@@ -1,6 +1,7 @@
 //! Records, plans, and clusters of several servers in one process.
 
 mod branching;
+mod leases;
 mod servers;
 mod times;
 
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use super::directory::Snapshot;
 use super::plan::{ShardKey, Sight, Step, steps};
 use super::record::*;
+use crate::compaction::Retention;
 
 fn branch(number: u64, placements: &[(&str, &str)]) -> BranchRecord {
     let layout = ShardLayout::new(placements.len() as u32, 16).expect("within the limits");
@@ -41,10 +43,28 @@ proptest! {
             parent: parent.map(|(branch, lsn)| (BranchId(branch), Lsn(lsn))),
             created_us: numbers.3,
             deleting: numbers.2 % 2 == 0,
+            retention: (numbers.1 % 2 == 0).then_some(Retention { bytes: numbers.1, time_us: numbers.2 }),
             ..branch(numbers.0, &pairs)
         };
         prop_assert_eq!(BranchRecord::decode(&record.encode()), Ok(record));
     }
+}
+
+/// Version 1 had no retention. It is read, and never written again.
+#[test]
+fn branches_of_the_first_version_are_read() {
+    let record = BranchRecord { parent: Some((BranchId(1), Lsn(77))), ..branch(3, &[("a", ""), ("b", "c")]) };
+    let mut bytes = record.encode().to_vec();
+    assert_eq!(bytes[0], BRANCH_VERSION);
+    let retention_at = 3 + 4 * 8 + 2 * 4;
+    assert_eq!(bytes.drain(retention_at..retention_at + 16).collect::<Vec<_>>(), [0xFF; 16]);
+    bytes[0] = 1;
+    let body = bytes.len() - 4;
+    let crc = crc32fast::hash(&bytes[..body]);
+    bytes[body..].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(BranchRecord::decode(&bytes), Ok(record));
+    let lease = LeaseRecord { lsn: Lsn(5), until_us: 6 };
+    assert_eq!(LeaseRecord::decode(&lease.encode()), Ok(lease));
 }
 
 #[test]

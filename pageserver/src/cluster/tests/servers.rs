@@ -132,7 +132,7 @@ impl Cluster {
         let store = self.fixture.store.clone();
         let descendants = RegisteredDescendants::new(self.directory.clone(), store);
         let mut config = PageServerConfig { descendants: Some(Arc::new(descendants)), ..config() };
-        config.compaction.retention_bytes = self.retention_bytes;
+        config.compaction.retention.bytes = self.retention_bytes;
         let host = Arc::new(PageHost::new(config, self.fixture.store.clone(), self.fixture.log.clone()));
         self.hosts.lock().insert(id.to_owned(), host.clone());
         let identity = Identity { id: id.to_owned(), address: id.to_owned(), incarnation: Uuid::new_v4() };

@@ -9,7 +9,8 @@ use pageserver::client::{GetPage, PageClient, PageError, PageImage, PageServerSt
 use pageserver::cluster::agent::{Agent, Identity};
 use pageserver::cluster::descendants::RegisteredDescendants;
 use pageserver::cluster::directory::Directory;
-use pageserver::compaction::CompactionSettings;
+use pageserver::compaction::{CompactionSettings, Retention};
+use pageserver::config::WallClock;
 use pageserver::{PageHost, PageServerConfig};
 use storage::layout::ShardLayout;
 use storage::{BranchId, Lsn};
@@ -61,9 +62,11 @@ impl Plane {
                     hot_page_records: 24,
                     image_job_bytes: options.layer_target_bytes * 3,
                     layer_target_bytes: options.layer_target_bytes,
-                    retention_bytes: options.retention_bytes,
+                    retention: Retention { bytes: options.retention_bytes, time_us: 0 },
                     ..defaults.compaction
                 },
+                // Nothing is kept for its age here.
+                clock: WallClock(Arc::new(|| 0)),
                 descendants: Some(Arc::new(RegisteredDescendants::new(directory.clone(), store))),
                 ..defaults
             }
