@@ -34,6 +34,9 @@ pub struct PageServerConfig {
     pub frozen_bytes: usize,
     /// Records are held in memory no longer than this before they become a layer.
     pub buffer_age: Duration,
+    /// Or until so much log has gone by, most of it of other shards: nothing of it can be trimmed before, and writers are
+    /// slowed when it is too much.
+    pub buffer_log_bytes: u64,
     /// Limit of the cache of materialised pages.
     pub page_cache_bytes: u64,
     /// Limit of the cache of layer blocks.
@@ -73,6 +76,7 @@ impl PageServerConfig {
             buffer_bytes: buffer,
             frozen_bytes: buffer * 2,
             buffer_age: Duration::from_secs(60),
+            buffer_log_bytes: 256 << 20,
             page_cache_bytes: share(4),
             block_cache_bytes: share(4),
             wait_timeout: Duration::from_secs(30),

@@ -80,7 +80,12 @@ async fn reached(server: &PageServer, lsn: Lsn) {
 /// The log into memory, no further: what decoding and buffering cost.
 async fn decoded_only(directory: &Path, log: &Arc<FileLog>, from: Lsn, end: Lsn) {
     let until = Lsn(end.0.min(from.0 + (64 << 20)));
-    let config = PageServerConfig { buffer_bytes: usize::MAX, buffer_age: Duration::MAX, ..config() };
+    let config = PageServerConfig {
+        buffer_bytes: usize::MAX,
+        buffer_age: Duration::MAX,
+        buffer_log_bytes: u64::MAX,
+        ..config()
+    };
     log.end_at(from);
     let server = PageServer::start(config, open(&directory.join("decoded")), log.clone()).await.expect("starts");
     reached(&server, from).await;

@@ -75,9 +75,11 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
                 shard.admission.report();
                 let repairs = shard.disk.as_ref().map_or(0, DiskCache::repairs);
                 metrics::counter!(names::CACHE_REPAIRS).absolute(repairs);
-                if view.open().end_lsn() == view.open().start_lsn() {
+                let log_bytes = view.open().end_lsn().since(view.open().start_lsn());
+                let is_due = opened.elapsed() >= shard.config.buffer_age || log_bytes >= shard.config.buffer_log_bytes;
+                if log_bytes == 0 {
                     opened = Instant::now();
-                } else if opened.elapsed() >= shard.config.buffer_age && view.oldest_frozen().is_none() {
+                } else if is_due && view.oldest_frozen().is_none() {
                     shard.freeze();
                     opened = Instant::now();
                 }

@@ -105,6 +105,26 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
     panic!("never: {what}");
 }
 
+/// A shard that gets few records of a busy log holds that log back no longer than it must.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_that_goes_by_a_quiet_shard_is_let_go() {
+    let mut fixture = Fixture::new(91, 40);
+    let mut config = config();
+    (config.buffer_bytes, config.buffer_age) = (usize::MAX, Duration::from_secs(3600));
+    config.buffer_log_bytes = 4 << 10;
+    let server = fixture.start(config).await;
+    let client = server.client();
+    for _ in 0..3 {
+        fixture.workload.run(&fixture.log, 60);
+        let end = fixture.workload.end;
+        eventually("the log is in layers", async || {
+            client.status(BRANCH).await.is_ok_and(|status| end.since(status.durable_lsn) < 4 << 10)
+        })
+        .await;
+    }
+    fixture.check(client.as_ref(), 100).await;
+}
+
 async fn check_equality(seed: u64) {
     let mut fixture = Fixture::new(seed, 40);
     let mut config = config();
