@@ -64,7 +64,9 @@ const LEAST_SEGMENT_BYTES: u64 = 32 << 20;
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(arguments: LogstoreArguments) -> Result<(), String> {
-    shell::run(64, serve(arguments))
+    // They only carry messages: the node has threads of its own.
+    let workers = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4));
+    shell::run_with(workers, 64, serve(arguments))
 }
 
 async fn serve(arguments: LogstoreArguments) -> Result<(), String> {

@@ -19,7 +19,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Runs a subcommand to its end. `blocking_threads` beyond the workers may block at a time.
 pub fn run<F: Future<Output = Result<(), String>>>(blocking_threads: usize, work: F) -> Result<(), String> {
+    run_with(std::thread::available_parallelism().map_or(1, usize::from), blocking_threads, work)
+}
+
+/// The same with so many workers: a tier whose work is done by threads of its own needs few, and each that sleeps costs a
+/// wake-up.
+pub fn run_with<F: Future<Output = Result<(), String>>>(
+    workers: usize,
+    blocking_threads: usize,
+    work: F,
+) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
         .enable_all()
         .max_blocking_threads(blocking_threads)
         .build()

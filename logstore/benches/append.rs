@@ -49,32 +49,54 @@ fn bare_loop(directory: &Path) {
     std::fs::remove_file(path).expect("remove");
 }
 
-/// CPU of this process so far, in microseconds.
-fn cpu_us() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Fields 14 and 15, in hundredths of a second; the second field is in parentheses and may hold anything.
-    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
-    fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * 10_000
+/// What this process has spent so far.
+#[derive(Clone, Copy)]
+struct Spent {
+    cpu_us: u64,
+    switches: u64,
+}
+
+impl Spent {
+    fn now() -> Spent {
+        let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // Fields 14 and 15, in hundredths of a second; the second field is in parentheses and may hold anything.
+        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let cpu_us = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * 10_000;
+        let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let switches = threads.filter_map(|thread| {
+            let status = std::fs::read_to_string(thread.path().join("status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse::<u64>().ok()
+        });
+        Spent { cpu_us, switches: switches.sum() }
+    }
+
+    /// For each of `count`, since `self`.
+    fn each(self, count: usize) -> String {
+        let (now, count) = (Spent::now(), count as f64);
+        let cpu_us = (now.cpu_us - self.cpu_us) as f64 / count;
+        let switches = now.switches.saturating_sub(self.switches) as f64 / count;
+        format!("{cpu_us:.1} us of CPU and {switches:.1} waits of threads each")
+    }
 }
 
 async fn one_at_a_time(client: &dyn LogClient, count: usize) {
     let grant = client.acquire_epoch(BRANCH).await.expect("epoch");
     let (mut end, mut samples) = (grant.end_lsn, Vec::new());
     let group = Bytes::from(vec![7; GROUP_BYTES]);
-    let cpu = cpu_us();
+    let spent = Spent::now();
     for _ in 0..count {
         let started = Instant::now();
         end = client.append(BRANCH, grant.epoch, end, group.clone()).await.expect("append");
         samples.push(started.elapsed());
     }
-    let cpu = (cpu_us() - cpu) as f64 / count as f64;
-    percentiles(&format!("one append at a time, {cpu:.0} us of CPU each"), samples);
+    percentiles(&format!("one append at a time, {}", spent.each(count)), samples);
 }
 
 async fn pipelined(client: &dyn LogClient, depth: usize, bytes: usize, count: usize) {
     let grant = client.acquire_epoch(BRANCH).await.expect("epoch");
     let group = Bytes::from(vec![7; bytes]);
-    let (mut end, started, cpu) = (grant.end_lsn, Instant::now(), cpu_us());
+    let (mut end, started, spent) = (grant.end_lsn, Instant::now(), Spent::now());
     let mut running: FuturesOrdered<BoxFuture<'_, Result<Lsn, LogError>>> = FuturesOrdered::new();
     for _ in 0..count {
         if running.len() == depth {
@@ -88,14 +110,15 @@ async fn pipelined(client: &dyn LogClient, depth: usize, bytes: usize, count: us
     }
     let seconds = started.elapsed().as_secs_f64();
     let (rate, mebibytes) = (count as f64 / seconds, (count * bytes) as f64 / seconds / f64::from(1 << 20));
-    let cpu = (cpu_us() - cpu) as f64 / count as f64;
-    println!(
-        "{depth:>4} under way, {bytes:>5} bytes: {rate:>7.0}/s, {mebibytes:>6.1} MiB/s, {cpu:>5.1} us of CPU each"
-    );
+    let each = spent.each(count);
+    println!("{depth:>4} under way, {bytes:>5} bytes: {rate:>7.0}/s, {mebibytes:>6.1} MiB/s, {each}");
 }
 
 async fn measure(setup: &str, client: &dyn LogClient) {
     println!("{setup}");
+    let spent = Spent::now();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    println!("idle, for each second: {}", spent.each(2));
     one_at_a_time(client, 2000).await;
     pipelined(client, 4, GROUP_BYTES, 10_000).await;
     pipelined(client, 64, GROUP_BYTES, 40_000).await;

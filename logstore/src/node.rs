@@ -668,6 +668,16 @@ impl Node {
         Ok(())
     }
 
+    /// More is committed than the followers know: unless something is appended soon, they should be told.
+    pub fn owes_commit(&self) -> bool {
+        self.core.owes_commit()
+    }
+
+    /// Tells them. To be followed by [`Node::run`].
+    pub fn tell_commit(&mut self) {
+        self.core.tell_commit();
+    }
+
     /// Answers everybody who waits, with `error`.
     pub fn fail_pending(&mut self, error: &LogError) {
         for (_, (_, reply)) in std::mem::take(&mut self.proposals) {

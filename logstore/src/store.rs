@@ -38,6 +38,8 @@ const MESSAGE_QUEUE_BYTES: usize = 64 << 20;
 const MESSAGE_OVERHEAD_BYTES: usize = 1024;
 /// A write that takes this long is slow, whatever the disk.
 const SLOW_WRITE_MS: u64 = 200;
+/// Followers learn what is committed with the next append, or after this if none comes.
+const TELL_COMMIT_AFTER: Duration = Duration::from_millis(5);
 /// Between two looks at where the writers are.
 const WRITERS_PAUSE: Duration = Duration::from_secs(2);
 /// Requests for old entries that wait; Raft repeats what finds no room.
@@ -101,7 +103,7 @@ impl LogStoreConfig {
             budget_bytes: u64::MAX,
             tick_ms: 50,
             election_ticks: 20,
-            heartbeat_ticks: 2,
+            heartbeat_ticks: 4,
         }
     }
 
@@ -510,6 +512,7 @@ fn serve(mut node: Node, inbox: &Inbox, transport: &mut dyn Transport, writers: 
     let mut guard = StopGuard { inbox, published: node.published().clone(), reason: gone() };
     let mut next_tick = Instant::now() + tick;
     let mut next_look = next_tick;
+    let mut tell_at = None;
     loop {
         if next_tick >= next_look {
             next_look = next_tick + WRITERS_PAUSE;
@@ -517,9 +520,14 @@ fn serve(mut node: Node, inbox: &Inbox, transport: &mut dyn Transport, writers: 
                 node.lead_near(&near);
             }
         }
-        let requests = inbox.take(next_tick, node.batch_limit_bytes());
+        let requests =
+            inbox.take(tell_at.map_or(next_tick, |tell_at| next_tick.min(tell_at)), node.batch_limit_bytes());
+        if requests.is_empty() && tell_at.is_some_and(|tell_at| Instant::now() >= tell_at) {
+            node.tell_commit();
+        }
         match serve_batch(&mut node, requests, transport, &mut next_tick, tick) {
-            Ok(true) => {}
+            Ok(true) if node.owes_commit() => tell_at = tell_at.or_else(|| Some(Instant::now() + TELL_COMMIT_AFTER)),
+            Ok(true) => tell_at = None,
             Ok(false) => {
                 guard.reason = LogError::Unavailable { reason: "the log node was shut down".into() };
                 if let Err(error) = node.close() {

@@ -12,6 +12,7 @@
 //!
 //! A failure in 2 ends the node. There is no retry: after a failed fsync nobody knows what the disk holds.
 
+mod coalesce;
 mod index;
 mod log_drain;
 mod terms;
@@ -26,6 +27,7 @@ use raft::eraftpb::{
 use raft::{Config, ProgressState, RawNode, Ready, StateRole};
 
 use crate::members::Step;
+use coalesce::coalesce;
 
 pub use index::{FetchRequest, LogIndex};
 pub use terms::TermRuns;
@@ -94,6 +96,9 @@ pub struct Core {
     promises: VecDeque<(u64, Vec<Message>)>,
     election_ticks: usize,
     election_choice: u64,
+    max_message_bytes: u64,
+    /// The followers were told that this is committed, or soon will be.
+    told_commit: u64,
     /// Term, role and leader when the election timeout was last drawn.
     timeout_for: (u64, u8, u64),
     timeout_ticks: usize,
@@ -136,6 +141,8 @@ impl Core {
             max_inflight_msgs: config.max_inflight_messages,
             check_quorum: true,
             pre_vote: true,
+            // What is committed is told with the next append, or by `Core::tell_commit`.
+            skip_bcast_commit: true,
             max_uncommitted_size: config.max_uncommitted_bytes,
             max_committed_size_per_ready: config.max_committed_bytes_per_ready,
             ..Config::default()
@@ -148,6 +155,8 @@ impl Core {
             promises: VecDeque::new(),
             election_ticks: config.election_ticks,
             election_choice: config.election_seed,
+            max_message_bytes: config.max_message_bytes,
+            told_commit: 0,
             timeout_for: (0, 0, 0),
             timeout_ticks: 0,
         };
@@ -240,6 +249,9 @@ impl Core {
         if !promises.is_empty() {
             self.promises.push_back((number, promises));
         }
+        let messages = coalesce(messages, self.max_message_bytes);
+        let appends = messages.iter().filter(|message| message.get_msg_type() == MessageType::MsgAppend);
+        self.told_commit = appends.map(|message| message.commit).max().unwrap_or(0).max(self.told_commit);
         let work = Work {
             number,
             messages,
@@ -278,7 +290,19 @@ impl Core {
         while let Some((_, promised)) = self.promises.pop_front_if(|(promised, _)| *promised <= number) {
             messages.extend(promised);
         }
-        messages
+        coalesce(messages, self.max_message_bytes)
+    }
+
+    /// More is committed than the followers were told. The next append will tell them; if none comes,
+    /// [`Core::tell_commit`] does.
+    pub fn owes_commit(&self) -> bool {
+        self.is_leader() && self.told_commit < self.committed_index() && self.node.raft.prs().iter().count() > 1
+    }
+
+    /// Tells followers what is committed, without anything to append.
+    pub fn tell_commit(&mut self) {
+        self.told_commit = self.committed_index();
+        self.node.ping();
     }
 
     /// Entries up to `index` are in the state machine.

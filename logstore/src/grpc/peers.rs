@@ -4,11 +4,16 @@
 //! pauses, and Raft is told, so that it probes instead of streaming into the void.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::Stream;
 use metrics::{Counter, counter};
+use parking_lot::Mutex;
 use proto::logstore as wire;
 use proto::logstore::raft_service_client::RaftServiceClient;
 use protobuf::Message as _;
@@ -16,7 +21,6 @@ use raft::eraftpb::Message;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
 use crate::identity::node_id;
@@ -27,8 +31,6 @@ use crate::transport::Transport;
 const QUEUE_MESSAGES: usize = 1024;
 /// Bytes of messages to one peer that wait.
 const QUEUE_BYTES: usize = 64 << 20;
-/// Messages handed to the connection ahead of what it has sent.
-const STREAM_MESSAGES: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
@@ -147,31 +149,67 @@ struct Sender {
     queued_bytes: Arc<AtomicUsize>,
 }
 
+/// The body of a call: who we are, then what is queued, without another queue in between.
+struct Outgoing {
+    introduction: Option<wire::Introduction>,
+    first: Option<Message>,
+    messages: Arc<Mutex<mpsc::Receiver<Message>>>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+impl Stream for Outgoing {
+    type Item = wire::RaftMessage;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<wire::RaftMessage>> {
+        if let Some(introduction) = self.introduction.take() {
+            return Poll::Ready(Some(wire::RaftMessage { introduction: Some(introduction), ..Default::default() }));
+        }
+        loop {
+            let message = match self.first.take() {
+                Some(message) => message,
+                None => match self.messages.lock().poll_recv(context) {
+                    Poll::Ready(Some(message)) => {
+                        self.queued_bytes.fetch_sub(cost_bytes(&message), Ordering::Relaxed);
+                        message
+                    }
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            // A message that cannot be encoded is lost, as any may be.
+            if let Ok(encoded) = message.write_to_bytes() {
+                return Poll::Ready(Some(wire::RaftMessage { message: encoded.into(), introduction: None }));
+            }
+        }
+    }
+}
+
 impl Sender {
-    async fn run(self, mut messages: mpsc::Receiver<Message>) {
+    async fn run(self, messages: mpsc::Receiver<Message>) {
+        let messages = Arc::new(Mutex::new(messages));
         let mut pause = FIRST_PAUSE;
         // Nothing to send: no connection. The first message is kept for the new stream.
-        while let Some(message) = self.next(&mut messages).await {
+        while let Some(message) = self.next(&messages).await {
             let to = message.to;
-            let sent = self.stream(message, &mut messages).await;
+            let sent = self.stream(message, &messages).await;
             (self.unreachable)(to);
             pause = if sent { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
             tokio::time::sleep(pause).await;
             // What has gathered meanwhile is stale; Raft sends what is needed.
-            while let Ok(message) = messages.try_recv() {
+            while let Ok(message) = messages.lock().try_recv() {
                 self.queued_bytes.fetch_sub(cost_bytes(&message), Ordering::Relaxed);
             }
         }
     }
 
-    async fn next(&self, messages: &mut mpsc::Receiver<Message>) -> Option<Message> {
-        let message = messages.recv().await?;
+    async fn next(&self, messages: &Mutex<mpsc::Receiver<Message>>) -> Option<Message> {
+        let message = poll_fn(|context| messages.lock().poll_recv(context)).await?;
         self.queued_bytes.fetch_sub(cost_bytes(&message), Ordering::Relaxed);
         Some(message)
     }
 
     /// Sends until the stream breaks; false if it never stood.
-    async fn stream(&self, first: Message, messages: &mut mpsc::Receiver<Message>) -> bool {
+    async fn stream(&self, first: Message, messages: &Arc<Mutex<mpsc::Receiver<Message>>>) -> bool {
         let Ok(endpoint) = Endpoint::from_shared(format!("http://{}", self.address)) else {
             tracing::error!(node = self.node, address = self.address, "not an address of a log node");
             return false;
@@ -186,34 +224,13 @@ impl Sender {
                 return false;
             }
         };
-        let (outgoing, stream) = mpsc::channel(STREAM_MESSAGES);
-        let introduction =
-            wire::RaftMessage { introduction: Some(self.credentials.introduction()), ..Default::default() };
-        if outgoing.try_send(introduction).is_err() {
-            return false;
-        }
-        let mut client = RaftServiceClient::new(channel);
-        let delivering = client.deliver(ReceiverStream::new(stream));
-        tokio::pin!(delivering);
-        let mut next = Some(first);
-        loop {
-            let message = match next.take() {
-                Some(message) => message,
-                None => tokio::select! {
-                    ended = &mut delivering => return self.ended(ended.err()),
-                    message = self.next(messages) => match message {
-                        Some(message) => message,
-                        None => return true,
-                    },
-                },
-            };
-            let Ok(encoded) = message.write_to_bytes() else { continue };
-            let encoded = wire::RaftMessage { message: encoded.into(), introduction: None };
-            tokio::select! {
-                ended = &mut delivering => return self.ended(ended.err()),
-                sent = outgoing.send(encoded) => if sent.is_err() { return true },
-            }
-        }
+        let outgoing = Outgoing {
+            introduction: Some(self.credentials.introduction()),
+            first: Some(first),
+            messages: messages.clone(),
+            queued_bytes: self.queued_bytes.clone(),
+        };
+        self.ended(RaftServiceClient::new(channel).deliver(outgoing).await.err())
     }
 
     fn ended(&self, status: Option<tonic::Status>) -> bool {
