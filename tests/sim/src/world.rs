@@ -481,6 +481,8 @@ impl World {
             }
         }
         let pace = self.options.pages.as_ref().map_or(CLIENT_EVERY_MS, |pages| pages.writer_every_ms);
+        // The longer the log, the slower: a run's memory has a bound.
+        let pace = pace * (1 + self.history.acknowledgements / 400);
         let pause = 1 + self.random.below(2 * pace);
         self.after(pause, Event::Client(client));
     }

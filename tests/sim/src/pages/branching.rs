@@ -11,6 +11,8 @@ use super::{BranchState, Plane};
 use crate::world::MAIN;
 
 const MOST_BRANCHES: usize = 4;
+/// Commits closer together may share one mark.
+const TIME_PRECISION_US: u64 = 500_000;
 
 /// Makes and deletes until the faults end.
 pub async fn operate(plane: Arc<Plane>, number: u64) {
@@ -76,9 +78,13 @@ async fn create(plane: &Plane, admin: &Branches, name: &str, parent: BranchId) {
     plane.set_state(record.branch, BranchState::Live);
 }
 
-/// A point of time is the end of a batch.
+/// A point of time is the end of a batch: not of one committed later, and of none that lies further back than the precision
+/// with which times are kept.
 fn check_time(parent: &super::oracle::Oracle, begin: Lsn, time_us: u64) {
     assert!(parent.ends().contains(&begin), "{begin} at {time_us} us is no end of a batch");
+    let (least, most) = (parent.end_at(time_us.saturating_sub(TIME_PRECISION_US)), parent.end_at(time_us));
+    let fits = least.is_none_or(|least| least <= begin) && most.is_some_and(|most| begin <= most);
+    assert!(fits, "a branch as of {time_us} us begins at {begin}, not between {least:?} and {most:?}");
 }
 
 async fn delete(plane: &Plane, admin: &Branches, branch: BranchId) {

@@ -20,13 +20,15 @@ pub struct Oracle {
     versions: BTreeMap<PageNo, Vec<(Lsn, Arc<Page>)>>,
     /// Ends of batches, ascending, those that it inherited included.
     ends: Vec<Lsn>,
+    /// When each of them was committed, in microseconds.
+    times_us: Vec<u64>,
 }
 
 impl Oracle {
     /// Of a branch that begins empty.
     pub fn new(branch: BranchId) -> Oracle {
         let decoder = BatchDecoder::new(Lsn::ZERO);
-        Oracle { branch, begin: Lsn::ZERO, decoder, versions: BTreeMap::new(), ends: Vec::new() }
+        Oracle { branch, begin: Lsn::ZERO, decoder, versions: BTreeMap::new(), ends: Vec::new(), times_us: Vec::new() }
     }
 
     /// Of a branch that leaves this one at `begin`, which this one knows.
@@ -34,13 +36,15 @@ impl Oracle {
         let seen = |versions: &Vec<(Lsn, Arc<Page>)>| -> Vec<_> {
             versions.iter().filter(|(lsn, _)| *lsn <= begin).cloned().collect()
         };
+        let ends: Vec<_> = self.ends.iter().copied().filter(|end| *end <= begin).collect();
         let versions = self.versions.iter().map(|(page_no, versions)| (*page_no, seen(versions)));
         Oracle {
             branch,
             begin,
             decoder: BatchDecoder::new(begin),
             versions: versions.filter(|(_, versions)| !versions.is_empty()).collect(),
-            ends: self.ends.iter().copied().filter(|end| *end <= begin).collect(),
+            times_us: self.times_us[..ends.len()].to_vec(),
+            ends,
         }
     }
 
@@ -66,6 +70,7 @@ impl Oracle {
                 self.versions.entry(page_no).or_default().push((batch.end_lsn, Arc::from(page)));
             }
             self.ends.push(batch.end_lsn);
+            self.times_us.push(batch.commit_time_us);
         }
     }
 
@@ -77,6 +82,12 @@ impl Oracle {
     /// End of the last whole batch.
     pub fn last_batch(&self) -> Lsn {
         self.ends.last().copied().unwrap_or(self.begin)
+    }
+
+    /// End of the last batch committed at or before a time.
+    pub fn end_at(&self, time_us: u64) -> Option<Lsn> {
+        let after = self.times_us.partition_point(|time| *time <= time_us);
+        after.checked_sub(1).map(|last| self.ends[last])
     }
 
     /// Ends of batches.
