@@ -10,6 +10,7 @@ use logstore::machine::Outcome;
 use storage::{BranchId, Epoch, Lsn};
 
 use crate::checks::History;
+use crate::pages::tables::Tables;
 use crate::pages::workload::PageWorkload;
 use crate::random::Random;
 
@@ -59,7 +60,22 @@ enum Source {
     /// Bytes without a meaning.
     Noise,
     /// Batches that change pages. They begin with the pages as they are where the epoch begins, which is looked up first.
-    Pages { workload: Option<PageWorkload>, pieces: VecDeque<Bytes> },
+    Pages { workload: Option<Batches>, pieces: VecDeque<Bytes> },
+}
+
+/// What makes batches.
+pub enum Batches {
+    Random(PageWorkload),
+    Tables(Tables),
+}
+
+impl Batches {
+    fn group(&mut self, now: u64, random: &mut Random) -> Vec<Bytes> {
+        match self {
+            Batches::Random(workload) => workload.group(now, random),
+            Batches::Tables(tables) => tables.group(now, random),
+        }
+    }
 }
 
 /// See the module.
@@ -119,7 +135,7 @@ impl Writer {
     }
 
     /// Begins to write with these pages.
-    pub fn begin_pages(&mut self, begun: PageWorkload) {
+    pub fn begin_pages(&mut self, begun: Batches) {
         if let Source::Pages { workload, pieces } = &mut self.source {
             *workload = Some(begun);
             pieces.clear();

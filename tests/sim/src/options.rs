@@ -38,6 +38,8 @@ pub struct PageOptions {
     pub shards: u32,
     pub stripe_pages: u32,
     pub writer_every_ms: u64,
+    /// Writers keep a database in a tree; else they change pages at random.
+    pub tables: bool,
     pub buffer_bytes: usize,
     pub buffer_age_ms: u64,
     pub retention_bytes: u64,
@@ -75,6 +77,7 @@ impl PageOptions {
         let mut coin = |chance| random.percent(chance);
         let [caches, cache_directory, crashes, crash_points, pauses] =
             [coin(60), coin(20), coin(60), coin(60), coin(40)];
+        let tables = coin(60);
         let [restarts, lost_directories, branches, stale_list, outages] =
             [coin(40), coin(50), coin(60), coin(40), coin(25)];
         PageOptions {
@@ -82,6 +85,7 @@ impl PageOptions {
             shards: random.between(1, 3) as u32,
             stripe_pages: random.between(1, 6) as u32,
             writer_every_ms: random.between(10, 60),
+            tables,
             buffer_bytes: random.between(4, 40) as usize * 1024,
             buffer_age_ms: random.between(200, 3_000),
             retention_bytes: random.between(0, 200) * 1024,

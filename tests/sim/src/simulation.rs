@@ -3,7 +3,6 @@
 //! The runtime's time stands still while any task can go on, and then jumps to the next timer. The world's queue of events
 //! is one task among the others: it sleeps until the next event.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::pages::Plane;
+use crate::pages::{Plane, PlaneReport};
 use crate::random::Random;
 use crate::world::{Report, World};
 
@@ -105,11 +104,10 @@ async fn simulate(seed: u64) -> Report {
         let Some(wrong) = sim.with(|world| world.unhealed(&before)) else { break };
         assert!(sim.now() < deadline, "no recovery in {RECOVERY_MS} ms; dead {dead:?}: {wrong}");
     }
-    let (mut compared, mut branches, mut deleted) = (0, 0, BTreeSet::new());
-    if let Some(plane) = &plane {
-        (compared, branches) = plane.finish(RECOVERY_MS).await;
-        deleted = plane.deleted_branches();
-    }
+    let of_pages = match &plane {
+        Some(plane) => plane.finish(RECOVERY_MS).await,
+        None => PlaneReport::default(),
+    };
     driver.abort();
-    sim.with(|world| world.finish(compared, branches, &deleted))
+    sim.with(|world| world.finish(&of_pages))
 }

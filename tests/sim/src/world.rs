@@ -14,11 +14,13 @@ use storage::{BranchId, Lsn};
 use tokio::sync::oneshot;
 
 use crate::checks::{History, hash};
-use crate::clients::{Ask, Asked, Reply, Request, Writer};
+use crate::clients::{Ask, Asked, Batches, Reply, Request, Writer};
 use crate::faults::{Fault, Links, enabled};
 use crate::machine::{Input, Machine, Round, Sizes, TICK_MS, order};
 use crate::options::Options;
+use crate::pages::PlaneReport;
 use crate::pages::oracle::Oracle;
+use crate::pages::tables::Tables;
 use crate::pages::workload::PageWorkload;
 use crate::random::Random;
 use crate::register::{Register, Swapper};
@@ -71,6 +73,8 @@ pub struct Report {
     pub register_operations: u64,
     /// Pages that page servers gave and that were compared.
     pub pages_compared: u64,
+    /// Databases that were read whole from page servers, as of one LSN, and checked.
+    pub databases_checked: u64,
     /// Branches that were made.
     pub branches_made: u64,
     pub faults: BTreeMap<String, u64>,
@@ -493,8 +497,13 @@ impl World {
         let branch = self.writers[number].branch;
         let at = begin.advance(self.oracles[&branch].begin.0);
         if self.look_at(branch) >= at {
-            let workload = PageWorkload::new(at, &self.oracles[&branch].pages(at));
-            self.writers[number].begin_pages(workload);
+            let pages = self.oracles[&branch].pages(at);
+            let tables = self.options.pages.as_ref().is_some_and(|pages| pages.tables);
+            let batches = match tables {
+                true => Batches::Tables(Tables::new(at, &pages)),
+                false => Batches::Random(PageWorkload::new(at, &pages)),
+            };
+            self.writers[number].begin_pages(batches);
         }
     }
 
@@ -847,8 +856,8 @@ impl World {
         }
     }
 
-    /// The last checks. `deleted`: branches of which nothing need be there. `pages_compared` and `branches_made` are for the report.
-    pub fn finish(&mut self, pages_compared: u64, branches_made: u64, deleted: &BTreeSet<BranchId>) -> Report {
+    /// The last checks.
+    pub fn finish(&mut self, of_pages: &PlaneReport) -> Report {
         let observed: BTreeSet<BranchId> = self.observed.keys().map(|(_, branch)| *branch).collect();
         for id in self.running() {
             for &branch in &observed {
@@ -856,15 +865,16 @@ impl World {
                 self.observe_branch(id, branch);
             }
         }
-        self.history.check(deleted);
+        self.history.check(&of_pages.deleted);
         self.register.check();
         Report {
             trace: self.trace,
             events: self.handled,
             acknowledged: self.history.acknowledgements,
             register_operations: self.swappers.iter().map(|swapper| swapper.successes).sum(),
-            pages_compared,
-            branches_made,
+            pages_compared: of_pages.pages_compared,
+            databases_checked: of_pages.databases_checked,
+            branches_made: of_pages.branches_made,
             faults: self.counts.clone(),
         }
     }

@@ -14,6 +14,7 @@ pub mod log;
 pub mod oracle;
 pub mod process;
 pub mod store;
+pub mod tables;
 pub mod watch;
 pub mod workload;
 
@@ -54,6 +55,18 @@ enum BranchState {
     Deleted,
 }
 
+/// What came of it.
+#[derive(Default)]
+pub struct PlaneReport {
+    /// Pages compared with replay.
+    pub pages_compared: u64,
+    /// Databases that were read whole, as of one LSN.
+    pub databases_checked: u64,
+    pub branches_made: u64,
+    /// Branches that are deleted, or may be.
+    pub deleted: BTreeSet<BranchId>,
+}
+
 /// Everything around the log.
 pub struct Plane {
     sim: Arc<Sim>,
@@ -66,6 +79,7 @@ pub struct Plane {
     pages: Arc<RoutedPages>,
     healed: AtomicBool,
     compared: AtomicU64,
+    databases: AtomicU64,
     branches_made: AtomicU64,
 }
 
@@ -93,6 +107,7 @@ impl Plane {
                 log,
                 healed: AtomicBool::new(false),
                 compared: AtomicU64::new(0),
+                databases: AtomicU64::new(0),
                 branches_made: AtomicU64::new(0),
             }
         });
@@ -132,8 +147,7 @@ impl Plane {
         branches.iter().filter(|(_, state)| **state == BranchState::Live).map(|(branch, _)| *branch).collect()
     }
 
-    /// Branches that are deleted, or may be.
-    pub fn deleted_branches(&self) -> BTreeSet<BranchId> {
+    fn deleted_branches(&self) -> BTreeSet<BranchId> {
         let branches = self.branches.lock();
         branches.iter().filter(|(_, state)| **state != BranchState::Live).map(|(branch, _)| *branch).collect()
     }
@@ -142,12 +156,16 @@ impl Plane {
         self.branches.lock().insert(branch, state);
     }
 
-    /// Waits until every page of every branch can be read and is right. Returns how many pages were compared in all, and how many
-    /// branches were made.
-    pub async fn finish(&self, within_ms: u64) -> (u64, u64) {
+    /// Waits until every page of every branch can be read and is right.
+    pub async fn finish(&self, within_ms: u64) -> PlaneReport {
         let deadline = self.sim.now() + within_ms;
         readers::read_everything(self, deadline).await;
         self.sim.with(|world| world.retire_writers());
-        (self.compared.load(Ordering::Relaxed), self.branches_made.load(Ordering::Relaxed))
+        PlaneReport {
+            pages_compared: self.compared.load(Ordering::Relaxed),
+            databases_checked: self.databases.load(Ordering::Relaxed),
+            branches_made: self.branches_made.load(Ordering::Relaxed),
+            deleted: self.deleted_branches(),
+        }
     }
 }

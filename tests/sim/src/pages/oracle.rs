@@ -102,6 +102,11 @@ impl Oracle {
         Some(versions[newer.checked_sub(1)?].clone())
     }
 
+    /// Numbers of pages beyond which none was ever written.
+    pub fn page_space(&self) -> u64 {
+        self.versions.keys().next_back().map_or(0, |last| last.0 + 1)
+    }
+
     /// All pages as of an LSN.
     pub fn pages(&self, at: Lsn) -> BTreeMap<PageNo, Arc<Page>> {
         self.versions.keys().filter_map(|page_no| Some((*page_no, self.page(*page_no, at)?.1))).collect()

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pageserver::client::{GetPage, PageClient, PageError, PageImage, Priority};
+use storage::btree::TreeError;
 use storage::page::Page;
 use storage::{BranchId, Lsn, PageNo};
 
 use super::Plane;
 use super::servers::connect;
-use super::workload::PAGE_SPACE;
+use super::tables::{Fetched, check};
 use crate::world::MAIN;
 
 /// Pages asked for at a time, at most.
@@ -25,6 +26,10 @@ pub async fn read(plane: Arc<Plane>) {
         let branches = plane.live_branches();
         let Some(branch) = sim.random(|random| random.one_of(&branches)) else { continue };
         let requests = plane.requests(branch);
+        if sim.random(|random| random.percent(8)) {
+            plane.check_tables(branch).await;
+            continue;
+        }
         let servers: Vec<u64> = plane.servers.lock().keys().copied().collect();
         let direct = sim.random(|random| if random.percent(40) { random.one_of(&servers) } else { None });
         let answers = match direct {
@@ -58,7 +63,7 @@ impl Plane {
             let count = random.between(1, BATCH);
             (0..count)
                 .map(|_| {
-                    let page = PageNo(1 + random.below(PAGE_SPACE + 2));
+                    let page = PageNo(random.below(oracle.page_space() + 2));
                     let last = oracle.page(page, at).map_or(Lsn::ZERO, |(lsn, _)| lsn);
                     let not_modified_since =
                         if random.percent(50) { at } else { Lsn(random.between(last.0, at.0.max(last.0))) };
@@ -115,20 +120,47 @@ impl Plane {
     }
 }
 
+impl Plane {
+    /// Reads a whole database as of one LSN from the page servers, and checks it. Gives up when a page cannot be had.
+    async fn check_tables(&self, branch: BranchId) {
+        let at = self.sim.with(|world| {
+            let tables = world.options.pages.as_ref().is_some_and(|pages| pages.tables);
+            tables.then(|| world.random.one_of(world.oracles[&branch].ends())).flatten()
+        });
+        let Some(at) = at else { return };
+        let mut pages = Fetched::default();
+        loop {
+            match check(&pages, &format!("branch {branch} at {at}")) {
+                Ok(()) => break,
+                Err(TreeError::NotResident { page }) => {
+                    let request = GetPage { page, at, not_modified_since: at, priority: Priority::Background };
+                    let answer = self.pages.get_pages(branch, &[request]).await.pop().expect("one answer");
+                    self.compare(branch, &request, &answer);
+                    let Ok(image) = answer else { return };
+                    let page_bytes = Page::open(&image.bytes, branch, page).expect("it was compared");
+                    pages.0.insert(page, page_bytes);
+                }
+                Err(error) => panic!("branch {branch} at {at}: {error}"),
+            }
+        }
+        self.databases.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Every page of every live branch, at its end and at some LSNs before, until all have been answered.
 pub async fn read_everything(plane: &Plane, deadline: u64) {
     for branch in plane.live_branches() {
-        let lsns = plane.sim.with(|world| {
+        let (lsns, space) = plane.sim.with(|world| {
             world.look_at(branch);
             let oracle = &world.oracles[&branch];
             let mut lsns = vec![oracle.last_batch(), oracle.begin];
             for _ in 0..4 {
                 lsns.extend(world.random.one_of(oracle.ends()));
             }
-            lsns
+            (lsns, oracle.page_space())
         });
         for at in lsns {
-            let pages = (1..=PAGE_SPACE + 2).map(PageNo);
+            let pages = (0..space + 2).map(PageNo);
             let whole = |page| GetPage { page, at, not_modified_since: at, priority: Priority::Foreground };
             let mut left: Vec<_> = pages.map(whole).collect();
             while !left.is_empty() {

@@ -13,7 +13,7 @@ use storage::{Lsn, PageNo, TreeId};
 use crate::random::Random;
 
 /// Pages that a branch uses.
-pub const PAGE_SPACE: u64 = 40;
+const PAGE_SPACE: u64 = 40;
 
 /// See the module.
 pub struct PageWorkload {
