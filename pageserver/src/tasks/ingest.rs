@@ -1,9 +1,11 @@
 //! Reading the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use logstore::client::{LogClient, LogError};
+use storage::Lsn;
 use storage::layer::DiskCache;
 use tokio::time::Instant;
 
@@ -11,6 +13,9 @@ use super::{AGE_CHECK, after_failure};
 use crate::decode::{LogDecoder, PageBatch};
 use crate::metrics as names;
 use crate::shard::Shard;
+
+/// After so long without log it is asked whether there is any, and after as long again it is looked for elsewhere.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Reads the log into the open buffer.
 pub(crate) async fn ingest(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
@@ -41,6 +46,9 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
         }
         subscribed => subscribed.map_err(|error| error.to_string())?,
     };
+    // Any node of the log serves a stream, also one that hears nothing of the others any more: whether there is more to
+    // read, the leader knows.
+    let (mut read_until, mut heard, mut owed) = (from_lsn, Instant::now(), None);
     let mut age_check = tokio::time::interval(AGE_CHECK);
     let mut opened = Instant::now();
     loop {
@@ -49,6 +57,7 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
                 let Some(chunk) = chunk else { return Err("the log ended its stream".to_owned()) };
                 let chunk = chunk.map_err(|error| error.to_string())?;
                 let chunk_end = chunk.start_lsn.advance(chunk.bytes.len() as u64);
+                (read_until, heard, owed) = (read_until.max(chunk_end), Instant::now(), None);
                 decoder.feed(chunk).map_err(|error| error.to_string())?;
                 while decoder.next_batch(|page| shard.holds(page), &mut batch).map_err(|error| error.to_string())? {
                     if until.is_some_and(|until| batch.end_lsn > until) {
@@ -70,6 +79,14 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
                 metrics::gauge!(names::INGESTED_LSN, shard.labels()).set(shard.ingested().0 as f64);
             }
             _ = age_check.tick() => {
+                if heard.elapsed() >= SILENCE {
+                    if let Some(end) = owed {
+                        return Err(format!("the stream of log stands at {read_until}, and the log ends at {end}"));
+                    }
+                    let end = log.status(stream).await.map_or(Lsn::ZERO, |status| status.durable_lsn);
+                    owed = (end > read_until).then_some(end);
+                    heard = Instant::now();
+                }
                 let view = shard.view();
                 shard.publish();
                 shard.admission.report();

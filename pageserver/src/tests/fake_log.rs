@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,6 +28,8 @@ struct Stream {
 #[derive(Default)]
 pub struct FakeLog {
     streams: Mutex<HashMap<BranchId, Arc<Stream>>>,
+    /// So many of the next subscriptions hear nothing, as those of a node that is cut off from the others.
+    pub deaf: AtomicUsize,
 }
 
 fn end_of(chunk: &LogChunk) -> Lsn {
@@ -88,6 +91,10 @@ impl LogClient for FakeLog {
         branch: BranchId,
         from_lsn: Lsn,
     ) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError> {
+        let one_less = |deaf: usize| deaf.checked_sub(1);
+        if self.deaf.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+            return Ok(futures::stream::pending().boxed());
+        }
         let stream = self.stream(branch);
         let first_lsn = *stream.first.lock();
         if from_lsn < first_lsn {

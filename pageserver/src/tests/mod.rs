@@ -255,6 +255,17 @@ async fn two_owners() {
     fixture.check(after.client().as_ref(), 200).await;
 }
 
+/// Story (simulator, seed 1028): a log node that is cut off from the others serves its stream all the same, in which nothing comes
+/// any more. A page server that had it stood still for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_in_which_nothing_comes_is_left() {
+    let mut fixture = Fixture::new(13, 30);
+    fixture.log.deaf.store(1, std::sync::atomic::Ordering::SeqCst);
+    let server = fixture.start(config()).await;
+    fixture.workload.run(&fixture.log, 50);
+    fixture.check(server.client().as_ref(), 50).await;
+}
+
 /// Story (simulator, seed 101): a server that has lost its shard without knowing, and whose log the new owner has let go,
 /// told clients that pages were damaged. They are served elsewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,6 +44,8 @@ impl Plane {
         cache: Option<&tempfile::TempDir>,
     ) -> PageServerConfig {
         let store = self.store.client(process);
+        let sim = self.sim.clone();
+        let clock = WallClock(Arc::new(move || sim.now() * 1_000));
         self.sim.with(|world| {
             let options = world.options.pages.as_ref().expect("there are page servers");
             let cache_bytes = if options.caches { 256 << 20 } else { 0 };
@@ -58,6 +60,8 @@ impl Plane {
                 block_cache_bytes: cache_bytes,
                 wait_timeout: Duration::from_secs(3),
                 retry_pause: Duration::from_millis(200),
+                clock,
+                scrub_pause: Duration::from_millis(world.random.between(1_000, 20_000)),
                 compaction: CompactionSettings {
                     hot_page_records: 24,
                     image_job_bytes: options.layer_target_bytes * 3,
@@ -65,8 +69,6 @@ impl Plane {
                     retention: Retention { bytes: options.retention_bytes, time_us: 0 },
                     ..defaults.compaction
                 },
-                // Nothing is kept for its age here.
-                clock: WallClock(Arc::new(|| 0)),
                 descendants: Some(Arc::new(RegisteredDescendants::new(directory.clone(), store))),
                 ..defaults
             }
