@@ -23,6 +23,10 @@ pub struct LogNodes {
     pub wires: Option<Wires>,
     /// Where nodes listen behind their wires.
     behind: BTreeMap<u64, u16>,
+    /// Network namespaces that nodes run in, with their addresses there.
+    pub namespaces: BTreeMap<u64, (String, String)>,
+    /// What nodes away from loopback prove that they belong together by; it stands in a file too.
+    pub token: String,
     /// Nodes whose data is not where the others' is.
     pub elsewhere: BTreeMap<u64, PathBuf>,
     /// More options of every node.
@@ -52,6 +56,8 @@ impl LogNodes {
             running: BTreeMap::new(),
             wires: None,
             behind: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            token: String::new(),
             elsewhere: BTreeMap::new(),
             options: Vec::new(),
         }
@@ -85,7 +91,8 @@ impl LogNodes {
     }
 
     pub fn address(&self, node: u64) -> String {
-        format!("127.0.0.1:{}", self.ports[&node])
+        let host = self.namespaces.get(&node).map_or("127.0.0.1", |(_, host)| host);
+        format!("{host}:{}", self.ports[&node])
     }
 
     pub fn addresses(&self) -> Vec<String> {
@@ -110,7 +117,7 @@ impl LogNodes {
         let listen = self.behind.get(&node).map(|port| format!("127.0.0.1:{port}"));
         arguments.extend(listen.iter().flat_map(|listen| ["--listen", listen]));
         arguments.extend(self.options.iter().map(String::as_str));
-        let tier = Tier::start(&arguments);
+        let tier = Tier::start_in(self.namespaces.get(&node).map(|(name, _)| name.as_str()), &arguments);
         if let Some(wires) = &self.wires {
             wires.name(tier.id(), &format!("log-{node}"));
         }
@@ -153,7 +160,7 @@ impl LogNodes {
 
     pub fn operator(&self) -> Operator {
         let addresses = self.running.keys().map(|&node| self.address(node)).collect();
-        Operator::new(CLUSTER.to_owned(), String::new(), addresses)
+        Operator::new(CLUSTER.to_owned(), self.token.clone(), addresses)
     }
 
     /// Waits until the leader's view satisfies `wanted`.

@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod log_nodes;
+pub mod namespaces;
 pub mod pgbench;
 pub mod ports;
 pub mod postgres;

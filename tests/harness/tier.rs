@@ -24,8 +24,22 @@ pub struct Tier {
 impl Tier {
     /// Starts a subcommand and waits until its banner has told where its health can be asked for.
     pub fn start(arguments: &[&str]) -> Tier {
+        Tier::start_in(None, arguments)
+    }
+
+    /// The same in a network namespace.
+    pub fn start_in(namespace: Option<&str>, arguments: &[&str]) -> Tier {
         let begun = Instant::now();
-        let mut child = Command::new(super::binary())
+        let mut command = match namespace {
+            // It becomes the program, and keeps its process number.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, &super::binary()]);
+                command
+            }
+            None => Command::new(super::binary()),
+        };
+        let mut child = command
             .args(arguments)
             .env("ALLUVIUM_LOG", std::env::var("ALLUVIUM_LOG").unwrap_or_else(|_| "warn".to_owned()))
             .stdout(Stdio::piped())
