@@ -1,7 +1,10 @@
 //! `alluvium ctl shard`: which page server serves what, and moving shards between them.
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
 use pageserver::client::PageClient;
+use pageserver::cluster::branches::Branches;
 use pageserver::cluster::directory::{Directory, DirectoryError, Snapshot};
 use pageserver::cluster::record::BranchRecord;
 use storage::ShardId;
@@ -35,6 +38,13 @@ enum ShardCommand {
         #[arg(long, default_value = "64MiB", value_parser = size::parse)]
         pace: u64,
     },
+    /// Cuts each shard of a branch in two, and those of the branches that come from it. Nothing is copied, and pages stay readable;
+    /// the new shards spread over the page servers by themselves.
+    Split {
+        /// Branch, by name or number.
+        #[arg(long, default_value = "main")]
+        branch: String,
+    },
     /// Moves a shard to another page server, which gets ready while the shard is served where it is.
     Move {
         /// Branch, by name or number.
@@ -58,6 +68,12 @@ pub async fn run(arguments: ShardArguments) -> Result<(), String> {
     let snapshot = directory.load().await.map_err(|error| error.to_string())?;
     match arguments.command {
         ShardCommand::List => list(&snapshot),
+        ShardCommand::Split { branch } => {
+            let pages = Arc::new(find_pages(log.clone()));
+            let shards =
+                Branches::new(directory, log, pages).split(&branch).await.map_err(|error| error.to_string())?;
+            println!("branch {branch} has {shards} shards now");
+        }
         ShardCommand::Scrub { branch, shard, pace } => {
             let record = find(&snapshot, &branch)?;
             let pages = find_pages(log);

@@ -8,7 +8,9 @@ use futures::future::join_all;
 use logstore::client::{LogClient, LogError};
 use logstore::shifted::ShiftedLog;
 use parking_lot::RwLock;
+use storage::layer::shard_prefix;
 use storage::layout::ShardLayout;
+use storage::manifest::{Manifest, manifest_key};
 use storage::object::{ObjectError, ObjectStore};
 use storage::{BranchId, Lsn, ShardId};
 
@@ -16,6 +18,7 @@ use crate::caches::Caches;
 use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
 use crate::config::PageServerConfig;
 use crate::lineage::Lineage;
+use crate::owner::OwnerError;
 use crate::scrub::ScrubReport;
 use crate::server::{PageServer, StartError};
 use crate::tasks::consumer_name;
@@ -51,21 +54,8 @@ impl PageHost {
     /// Takes a shard over and serves it from now on.
     pub async fn attach(&self, lineage: &Lineage, shard: ShardId, layout: ShardLayout) -> Result<(), StartError> {
         let log = self.log_of(lineage);
-        // Before an ancestor's manifest is looked at: the log that continues it must not be trimmed meanwhile. Once the
-        // shard holds that log's part of its history, it lets it go.
-        for (ancestor, _) in lineage.ancestors() {
-            let held = async {
-                let from = log.status(*ancestor).await?.first_lsn;
-                let consumer = consumer_name(*ancestor, lineage.branch(), shard);
-                log.report_consumer(*ancestor, &consumer, from).await
-            };
-            let unavailable = |error: LogError| StartError {
-                branch: lineage.branch(),
-                source: ObjectError::Transient { key: format!("log of branch {ancestor}"), reason: error.to_string() }
-                    .into(),
-            };
-            held.await.map_err(unavailable)?;
-        }
+        self.hold_logs(lineage, shard, log.as_ref()).await?;
+        self.hold_for_split(lineage, (shard, layout), log.as_ref()).await?;
         let share = |bytes: usize| (bytes / layout.shards() as usize).max(LEAST_BUFFER_BYTES.min(bytes));
         let config = PageServerConfig {
             branch: lineage.branch(),
@@ -83,6 +73,54 @@ impl PageHost {
         // It has lost its shard to the new one.
         drop(before);
         Ok(())
+    }
+
+    /// Holds the logs that a shard's history may still have to be read from, before an ancestor's manifest is looked at: the log
+    /// that continues it must not be trimmed meanwhile. Once the shard holds that log's part of its history, it lets it go.
+    async fn hold_logs(&self, lineage: &Lineage, shard: ShardId, log: &dyn LogClient) -> Result<(), StartError> {
+        for (ancestor, _) in lineage.ancestors() {
+            let consumer = consumer_name(*ancestor, lineage.branch(), shard);
+            hold(log, lineage.branch(), *ancestor, &consumer).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for a shard that begins with another one's layers, and for those that are split off from this one when it takes a
+    /// new layout: what these layers do not hold yet must not be trimmed from the branch's own log either.
+    async fn hold_for_split(
+        &self,
+        lineage: &Lineage,
+        (shard, layout): (ShardId, ShardLayout),
+        log: &dyn LogClient,
+    ) -> Result<(), StartError> {
+        let branch = lineage.branch();
+        let beginning = match self.manifest_of(branch, shard).await? {
+            Some(found) if layout.is_split_of(found.layout) => {
+                let from_here = |other: &ShardId| layout.origins(*other).contains(&(shard, found.layout));
+                layout.ids().filter(from_here).collect()
+            }
+            None if !layout.origins(shard).is_empty() => vec![shard],
+            _ => Vec::new(),
+        };
+        for other in beginning {
+            if self.manifest_of(branch, other).await?.is_none() {
+                hold(log, branch, branch, &consumer_name(branch, branch, other)).await?;
+                self.hold_logs(lineage, other, log).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn manifest_of(&self, branch: BranchId, shard: ShardId) -> Result<Option<Manifest>, StartError> {
+        let failed = |source: OwnerError| StartError { branch, source };
+        let found = self.store.read_versioned(&manifest_key(&shard_prefix(branch, shard))).await;
+        let found = found.map_err(|error| failed(error.into()))?;
+        found.map(|found| Manifest::decode(&found.bytes)).transpose().map_err(|error| failed(error.into()))
+    }
+
+    /// How the pages of a branch were distributed when a shard was attached; `None` when it is not served here.
+    pub fn layout(&self, branch: BranchId, shard: ShardId) -> Option<ShardLayout> {
+        self.shards.read().get(&(branch, shard)).map(|served| served.server.config().layout)
     }
 
     /// The log in the LSNs of a branch and those it comes from.
@@ -149,6 +187,19 @@ impl PageHost {
     }
 }
 
+/// Keeps a log from being trimmed beyond where it begins now, in a consumer's name.
+async fn hold(log: &dyn LogClient, branch: BranchId, stream: BranchId, consumer: &str) -> Result<(), StartError> {
+    let held = async {
+        let from = log.status(stream).await?.first_lsn;
+        log.report_consumer(stream, consumer, from).await
+    };
+    let unavailable = |error: LogError| {
+        let (key, reason) = (format!("log of branch {stream}"), error.to_string());
+        StartError { branch, source: ObjectError::Transient { key, reason }.into() }
+    };
+    held.await.map_err(unavailable)
+}
+
 /// Splits requests by what `key` gives, asks each part, and puts the answers back in order.
 pub(crate) async fn scatter<K, A>(
     requests: &[GetPage],
@@ -181,9 +232,17 @@ where
 #[async_trait]
 impl PageClient for PageHost {
     async fn get_pages(&self, branch: BranchId, requests: &[GetPage]) -> Vec<Result<PageImage, PageError>> {
-        let layout = self.of_branch(branch).first().map(|served| served.server.config().layout);
-        let Some(layout) = layout else {
+        // While a branch is being split, some of its shards have the old layout; where both hold a page, the new one counts.
+        let mut layouts: Vec<ShardLayout> =
+            self.of_branch(branch).iter().map(|served| served.server.config().layout).collect();
+        layouts.sort_by_key(|layout| std::cmp::Reverse(layout.shards()));
+        layouts.dedup();
+        let Some(newest) = layouts.first().copied() else {
             return vec![Err(PageError::NotServed { branch, shard: ShardId(0) }); requests.len()];
+        };
+        let holder = |request: &GetPage| {
+            let holds = |layout: &&ShardLayout| self.layout(branch, layout.shard_of(request.page)) == Some(**layout);
+            layouts.iter().find(holds).unwrap_or(&newest).shard_of(request.page)
         };
         let ask = |shard, part: Vec<GetPage>| async move {
             match self.served(branch, shard) {
@@ -191,7 +250,7 @@ impl PageClient for PageHost {
                 None => vec![Err(PageError::NotServed { branch, shard }); part.len()],
             }
         };
-        scatter(requests, |request| layout.shard_of(request.page), ask).await
+        scatter(requests, holder, ask).await
     }
 
     /// Of the shards that are served here.

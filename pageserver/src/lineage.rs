@@ -64,12 +64,21 @@ impl Lineage {
         shard: ShardId,
         layout: ShardLayout,
     ) -> Result<Manifest, OwnerError> {
+        if let Some(split) = split_off(store, self.branch, shard, layout).await? {
+            return Ok(split);
+        }
         let oldest = self.ancestors.first().map_or(self.branch, |(branch, _)| *branch);
         let (mut from, mut manifest) = (0, Manifest::empty(oldest, shard, layout));
         for (number, (ancestor, _)) in self.ancestors.iter().enumerate().rev() {
-            let found = store.read_versioned(&manifest_key(&shard_prefix(*ancestor, shard))).await?;
+            let found = match read_manifest(store, *ancestor, shard).await? {
+                // The branch has been split, its ancestor has not: the branch's shard uses its own pages.
+                Some(found) if layout.is_split_of(found.layout) => Some(Manifest { layout, ..found }),
+                Some(found) if found.layout == layout => Some(found),
+                Some(found) => return Err(OwnerError::Layout { found: found.layout, expected: layout }),
+                None => split_off(store, *ancestor, shard, layout).await?,
+            };
             if let Some(found) = found {
-                (from, manifest) = (number, Manifest::decode(&found.bytes)?);
+                (from, manifest) = (number, found);
                 break;
             }
         }
@@ -82,4 +91,32 @@ impl Lineage {
         }
         Ok(manifest)
     }
+}
+
+async fn read_manifest(store: &ObjectStore, branch: BranchId, shard: ShardId) -> Result<Option<Manifest>, OwnerError> {
+    let found = store.read_versioned(&manifest_key(&shard_prefix(branch, shard))).await?;
+    Ok(found.map(|found| Manifest::decode(&found.bytes)).transpose()?)
+}
+
+/// What a shard that has no manifest yet begins with if it was split from another one of its branch: that one's layers. `None` if it
+/// was not, or if it has a manifest by now.
+async fn split_off(
+    store: &ObjectStore,
+    branch: BranchId,
+    shard: ShardId,
+    layout: ShardLayout,
+) -> Result<Option<Manifest>, OwnerError> {
+    let origins = layout.origins(shard);
+    for (origin, _) in &origins {
+        let Some(found) = read_manifest(store, branch, *origin).await? else { continue };
+        if origins.contains(&(*origin, found.layout)) {
+            return Ok(Some(found.split(shard, layout)));
+        }
+        // The shard that a split leaves in place takes the new layout only once those split off have their manifests.
+        if found.layout == layout {
+            return Ok(None);
+        }
+        return Err(OwnerError::Layout { found: found.layout, expected: layout });
+    }
+    Ok(None)
 }

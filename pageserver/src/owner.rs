@@ -59,7 +59,7 @@ impl ManifestOwner {
         loop {
             let found = store.read_versioned(&key).await?;
             let manifest = match &found {
-                Some(found) => Manifest::decode(&found.bytes)?,
+                Some(found) => split_in_place(store, Manifest::decode(&found.bytes)?, layout).await?,
                 None => lineage.initial_manifest(store, shard, layout).await?,
             };
             if (manifest.branch, manifest.shard) != (branch, shard) {
@@ -136,4 +136,23 @@ impl ManifestOwner {
             }
         }
     }
+}
+
+/// A manifest from before a split as that of the shard that keeps its number. The shards that are split off get theirs first: so a
+/// manifest with the new layout means that all of these exist.
+async fn split_in_place(store: &ObjectStore, manifest: Manifest, layout: ShardLayout) -> Result<Manifest, OwnerError> {
+    if !layout.is_split_of(manifest.layout) {
+        return Ok(manifest);
+    }
+    let from_here = |shard: &ShardId| layout.origins(*shard).contains(&(manifest.shard, manifest.layout));
+    for shard in layout.ids().filter(from_here) {
+        let key = manifest_key(&shard_prefix(manifest.branch, shard));
+        match store.swap(&key, None, manifest.split(shard, layout).encode()).await {
+            // It has one already, perhaps with changes since.
+            Ok(_) | Err(SwapError::Conflict { .. }) => {}
+            Err(SwapError::Doubtful { key, reason }) => return Err(ObjectError::Transient { key, reason }.into()),
+            Err(SwapError::Object(error)) => return Err(error.into()),
+        }
+    }
+    Ok(Manifest { layout, ..manifest })
 }

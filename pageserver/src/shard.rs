@@ -74,7 +74,7 @@ impl Shard {
     ) -> Result<Shard, OwnerError> {
         let owner = ManifestOwner::attach(&store, &config.lineage, (config.shard, config.layout), writer).await?;
         let manifest = owner.manifest().await;
-        let mut reader = LayerReader::new(store.clone(), caches.layers.clone(), config.shard);
+        let mut reader = LayerReader::new(store.clone(), caches.layers.clone());
         if let Some(disk) = &caches.disk {
             reader = reader.with_disk_cache(disk.clone());
         }
@@ -332,7 +332,7 @@ impl Shard {
             store: &self.store,
             reader: &self.reader,
             branch: self.config.branch,
-            shard_prefix: &self.prefix,
+            shard: self.config.shard,
             layer_target_bytes: self.config.compaction.layer_target_bytes,
             next_name: &next_name,
             stopped: &stopped,

@@ -11,7 +11,7 @@ pub const STRIPE_PAGES: u32 = 64;
 /// Shards that a branch may have.
 pub const MAX_SHARDS: u32 = 256;
 
-/// How a branch's pages are distributed. Never changes during a branch's life.
+/// How a branch's pages are distributed. Changes only by splits: every shard becomes two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShardLayout {
     shards: u32,
@@ -40,6 +40,39 @@ impl ShardLayout {
     /// All shards, in order.
     pub fn ids(self) -> impl ExactSizeIterator<Item = ShardId> + Clone {
         (0..self.shards).map(|shard| ShardId(u64::from(shard)))
+    }
+
+    /// With each shard cut in two: what shard `s` of `n` held is held by `s` and `s + n`. `None` beyond the limits.
+    pub fn split(self) -> Option<ShardLayout> {
+        ShardLayout::new(self.shards.checked_mul(2)?, self.stripe_pages)
+    }
+
+    /// Whether this comes from another layout by splits, at least one.
+    pub fn is_split_of(self, other: ShardLayout) -> bool {
+        let mut shards = self.shards;
+        while shards > other.shards && shards.is_multiple_of(2) {
+            shards /= 2;
+        }
+        self != other && shards == other.shards && self.stripe_pages == other.stripe_pages
+    }
+
+    /// The shards that one may come from by splits, the nearest first, with their layouts; not itself.
+    pub fn origins(self, shard: ShardId) -> Vec<(ShardId, ShardLayout)> {
+        let (mut layout, mut origins) = (self, Vec::new());
+        while layout.shards.is_multiple_of(2) {
+            layout.shards /= 2;
+            let origin = ShardId(shard.0 % u64::from(layout.shards));
+            if origin != shard {
+                origins.push((origin, layout));
+            }
+        }
+        origins
+    }
+
+    /// The shards that may come from one by splits, or by none: itself among them.
+    pub fn heirs(self, shard: ShardId) -> Vec<ShardId> {
+        let comes = |heir: &ShardId| *heir == shard || self.origins(*heir).iter().any(|(origin, _)| *origin == shard);
+        self.ids().filter(comes).collect()
     }
 
     /// The shard that holds a page.
@@ -84,6 +117,26 @@ mod tests {
     }
 
     const GOLDEN: [u64; 5] = [0, 5, 2, 4, 6];
+
+    #[test]
+    fn splits() {
+        let mut layout = ShardLayout::new(3, 16).expect("within the limits");
+        for _ in 0..3 {
+            let split = layout.split().expect("within the limits");
+            assert!(split.is_split_of(layout) && !layout.is_split_of(split) && !split.is_split_of(split));
+            for page in (0..40_000).step_by(7).map(PageNo) {
+                let (before, after) = (layout.shard_of(page), split.shard_of(page));
+                assert!(after == before || after.0 == before.0 + u64::from(layout.shards()), "page {page}");
+                assert!(layout.heirs(before).contains(&before) && split.heirs(before).contains(&after));
+                assert!(after == before || split.origins(after)[0] == (before, layout), "page {page}");
+            }
+            layout = split;
+        }
+        assert_eq!(layout.origins(ShardId(23)).iter().map(|(origin, _)| origin.0).collect::<Vec<_>>(), [11, 5, 2]);
+        let other = ShardLayout::new(24, 8).expect("within the limits");
+        assert!(!other.is_split_of(ShardLayout::new(12, 16).expect("within the limits")));
+        assert!(ShardLayout::new(200, 16).expect("within the limits").split().is_none());
+    }
 
     #[test]
     fn limits() {

@@ -1,18 +1,19 @@
 //! The manifest: the one object that says which layers a shard has. Changed by compare-and-swap only.
 //!
-//! Format, version 2, all numbers little-endian:
+//! Format, version 3, all numbers little-endian:
 //!
 //! ```text
 //! magic "ALMF" (4) · version (1) · zero (3) · body length (4) · crc32 of version, length and body (4)
 //! body:  branch (8) · shard (8) · generation (8) · writer id (16) · change number (8) · durable LSN (8) · horizon (8) ·
 //!        shards (4) · stripe pages (4) · layers (4) · garbage (4) · marks (4) · layer* · garbage name* · mark*
 //! layer: generation (8) · sequence (8) · kind (1) · level (1) · first page (8) · last page (8) · start LSN (8) ·
-//!        end LSN (8) · size (8) · entries (8) · branch (8) · visible LSN (8)
+//!        end LSN (8) · size (8) · entries (8) · branch (8) · visible LSN (8) · shard (8)
 //! name:  generation (8) · sequence (8)
 //! mark:  LSN (8) · commit time in microseconds since 1970 UTC (8)
 //! ```
 //!
-//! Version 1 has neither shards, stripe pages nor marks (there was one shard), and its layers end with their entries.
+//! In version 2, layers end with their visible LSN: all are of the manifest's shard. Version 1 has neither shards, stripe pages nor
+//! marks (there was one shard), and its layers end with their entries.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -26,10 +27,12 @@ mod tests;
 
 const MAGIC: [u8; 4] = *b"ALMF";
 /// Version written.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 const HEAD_BYTES: usize = 16;
 const FIXED_BODY_BYTES: usize = 84;
-const LAYER_BYTES: usize = 82;
+const LAYER_BYTES: usize = 90;
+/// The same in version 2.
+const SECOND_LAYER_BYTES: usize = 82;
 const MARK_BYTES: usize = 16;
 /// The same in version 1.
 const OLD_FIXED_BODY_BYTES: usize = 72;
@@ -142,6 +145,19 @@ impl Manifest {
         })
     }
 
+    /// The first manifest of a shard that comes from this one by a split: the same layers, of which it uses its own pages'.
+    pub fn split(&self, shard: ShardId, layout: ShardLayout) -> Manifest {
+        assert!(layout.is_split_of(self.layout), "{layout:?} is no split of {:?}", self.layout);
+        assert!(layout.origins(shard).contains(&(self.shard, self.layout)), "shard {shard}");
+        Manifest {
+            durable_lsn: self.durable_lsn,
+            horizon: self.horizon,
+            layers: self.layers.clone(),
+            marks: self.marks.clone(),
+            ..Manifest::empty(self.branch, shard, layout)
+        }
+    }
+
     /// Notes when points of the log were committed, oldest first.
     pub fn add_marks(&mut self, marks: impl IntoIterator<Item = TimeMark>) {
         self.marks.extend(marks);
@@ -208,6 +224,7 @@ impl Manifest {
             body.put_u64_le(layer.entries);
             body.put_u64_le(layer.branch.0);
             body.put_u64_le(layer.visible_lsn.0);
+            body.put_u64_le(layer.shard.0);
         }
         for name in &self.garbage {
             put_name(&mut body, *name);
@@ -237,6 +254,7 @@ impl Manifest {
         let version = bytes[4];
         let (fixed_bytes, layer_bytes) = match version {
             1 => (OLD_FIXED_BODY_BYTES, OLD_LAYER_BYTES),
+            2 => (FIXED_BODY_BYTES, SECOND_LAYER_BYTES),
             VERSION => (FIXED_BODY_BYTES, LAYER_BYTES),
             _ => return Err(ManifestError::Version { version }),
         };
@@ -270,8 +288,7 @@ impl Manifest {
         if layers * layer_bytes + garbage * NAME_BYTES + marks * MARK_BYTES != body.len() {
             return Err(damaged(format!("{layers} layers, {garbage} names, {marks} marks in {} bytes", body.len())));
         }
-        let inherited = version > 1;
-        let layers = (0..layers).map(|_| get_layer(&mut body, branch, inherited)).collect::<Result<_, _>>();
+        let layers = (0..layers).map(|_| get_layer(&mut body, (branch, shard), version)).collect::<Result<_, _>>();
         let layers = layers.map_err(damaged)?;
         let garbage = (0..garbage).map(|_| get_name(&mut body)).collect();
         let mark = |_| TimeMark { lsn: Lsn(body.get_u64_le()), commit_time_us: body.get_u64_le() };
@@ -291,8 +308,8 @@ fn get_name(body: &mut &[u8]) -> LayerName {
     LayerName { generation: Generation(body.get_u64_le()), sequence: body.get_u64_le() }
 }
 
-/// `inherited`: it says whose it is and how far it may be read.
-fn get_layer(body: &mut &[u8], own: BranchId, inherited: bool) -> Result<LayerDescriptor, String> {
+/// From version 2 on it says whose branch's it is and how far it may be read, from version 3 on whose shard's.
+fn get_layer(body: &mut &[u8], own: (BranchId, ShardId), version: u8) -> Result<LayerDescriptor, String> {
     let name = get_name(body);
     let kind = match body.get_u8() {
         1 => LayerKind::Delta,
@@ -304,12 +321,14 @@ fn get_layer(body: &mut &[u8], own: BranchId, inherited: bool) -> Result<LayerDe
     let (start_lsn, end_lsn) = (Lsn(body.get_u64_le()), Lsn(body.get_u64_le()));
     let (size_bytes, entries) = (body.get_u64_le(), body.get_u64_le());
     let (branch, visible_lsn) =
-        if inherited { (BranchId(body.get_u64_le()), Lsn(body.get_u64_le())) } else { (own, end_lsn) };
+        if version > 1 { (BranchId(body.get_u64_le()), Lsn(body.get_u64_le())) } else { (own.0, end_lsn) };
+    let shard = if version > 2 { ShardId(body.get_u64_le()) } else { own.1 };
     if first_page > last_page || start_lsn > visible_lsn || visible_lsn > end_lsn {
         return Err(format!("layer {name} spans {first_page}..={last_page}, {start_lsn}..{visible_lsn} of {end_lsn}"));
     }
     Ok(LayerDescriptor {
         branch,
+        shard,
         name,
         kind,
         level,

@@ -242,6 +242,7 @@ fn layer(kind: LayerKind) -> (LayerDescriptor, Vec<LayerEntry>) {
     let count = entries.len() as u64;
     let layer = LayerDescriptor {
         branch: BRANCH,
+        shard: ShardId(0),
         name,
         kind,
         level: 1,
@@ -261,8 +262,7 @@ async fn written_layer(expected: &LayerDescriptor, entries: &[LayerEntry]) -> By
     let prefix = shard_prefix(BRANCH, ShardId(0));
     let LayerDescriptor { kind, start_lsn, end_lsn, .. } = *expected;
     let identity = LayerIdentity { branch: BRANCH, kind, start_lsn, end_lsn };
-    let settings =
-        RunSettings { shard_prefix: prefix.clone(), identity, level: 1, pages: PAGES, layer_target_bytes: 1 << 20 };
+    let settings = RunSettings { shard: ShardId(0), identity, level: 1, pages: PAGES, layer_target_bytes: 1 << 20 };
     let store = ObjectStore::memory(RetryPolicy::none());
     let mut writer = RunWriter::new(&store, settings, || expected.name);
     for entry in entries {
@@ -280,7 +280,7 @@ async fn check_layer(file: &str, bytes: &[u8], expected: LayerDescriptor, entrie
     let read = async |bytes: &[u8]| -> Result<Vec<LayerEntry>, LayerError> {
         let store = ObjectStore::memory(RetryPolicy::none());
         store.put(&key, Bytes::copy_from_slice(bytes)).await?;
-        let reader = LayerReader::new(store, LayerCache::new(1 << 16, 1 << 16), ShardId(0));
+        let reader = LayerReader::new(store, LayerCache::new(1 << 16, 1 << 16));
         let mut scan = reader.scan(&described, PAGES).await?;
         let mut found = Vec::new();
         while let Some(entry) = scan.next().await? {
@@ -321,26 +321,32 @@ async fn layers_of_both_versions() {
 }
 
 #[test]
-fn manifests_of_both_versions() {
+fn manifests_of_all_versions() {
     let mut first = Manifest::empty(BRANCH, ShardId(1), ShardLayout::SINGLE).taken_over(uuid::Uuid::from_u128(42));
     (first.durable_lsn, first.horizon) = (Lsn(900), Lsn(100));
     first.layers = [LayerKind::Delta, LayerKind::Image].map(|kind| layer(kind).0).to_vec();
+    first.layers.iter_mut().for_each(|layer| layer.shard = first.shard);
     first.garbage = vec![LayerName { generation: Generation(2), sequence: 5 }];
     let mut second = Manifest { layout: ShardLayout::new(4, 256).expect("a layout"), ..first.clone() };
     second.layers[0].branch = BranchId(3);
     second.layers[0].visible_lsn = Lsn(800);
     second.marks = vec![TimeMark { lsn: Lsn(300), commit_time_us: 1_700_000_000_000_000 }];
 
-    // Version 1 had one shard, and neither inherited layers nor marks. It is read, and never written again.
-    let old = stored("manifest_1");
-    let bytes = golden("manifest_2", &second.encode());
-    for (name, bytes, manifest) in [("manifest_1", old, first), ("manifest_2", bytes.clone(), second)] {
+    let mut third = second.clone();
+    third.layers[1].shard = ShardId(3);
+
+    // Version 1 had one shard, and neither inherited layers nor marks; version 2 no splits. They are read, and never written
+    // again.
+    let (one, two) = (stored("manifest_1"), stored("manifest_2"));
+    let bytes = golden("manifest_3", &third.encode());
+    let all = [("manifest_1", one, first), ("manifest_2", two, second), ("manifest_3", bytes.clone(), third)];
+    for (name, bytes, manifest) in all {
         assert_eq!(Manifest::decode(&bytes), Ok(manifest), "{name}");
         refuses_damage(name, &bytes, |bytes| Manifest::decode(bytes).is_ok());
     }
     let mut newer = bytes;
-    newer[4] = 3;
-    assert_eq!(Manifest::decode(&newer), Err(ManifestError::Version { version: 3 }));
+    newer[4] = 4;
+    assert_eq!(Manifest::decode(&newer), Err(ManifestError::Version { version: 4 }));
 }
 
 #[test]

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use pageserver::client::{GetPage, Priority};
 use pageserver::{PageServer, PageServerConfig};
+use storage::layout::{STRIPE_PAGES, ShardLayout};
 use storage::object::{ObjectStore, RetryPolicy};
 use storage::{BranchId, Lsn};
 
@@ -52,7 +53,9 @@ fn main() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        decoded_only(&directory, &log, loaded, end).await;
+        for shards in [1, 4] {
+            decoded_only(&directory, &log, loaded, end, shards).await;
+        }
         let server = ingest(&directory, &log, &meters, loaded, end, &workload).await;
         if std::env::var("ALLUVIUM_BENCH_ONLY").as_deref() != Ok("ingest") {
             reads::run(&server, end, &workload).await;
@@ -77,24 +80,23 @@ async fn reached(server: &PageServer, lsn: Lsn) {
     }
 }
 
-/// The log into memory, no further: what decoding and buffering cost.
-async fn decoded_only(directory: &Path, log: &Arc<FileLog>, from: Lsn, end: Lsn) {
+/// The log into memory, no further: what decoding and buffering cost. With several shards, what it costs one of them, which
+/// decodes all and keeps its own.
+async fn decoded_only(directory: &Path, log: &Arc<FileLog>, from: Lsn, end: Lsn, shards: u32) {
     let until = Lsn(end.0.min(from.0 + (64 << 20)));
-    let config = PageServerConfig {
-        buffer_bytes: usize::MAX,
-        buffer_age: Duration::MAX,
-        buffer_log_bytes: u64::MAX,
-        ..config()
-    };
+    let layout = ShardLayout::new(shards, STRIPE_PAGES).expect("within the limits");
+    let (buffer_bytes, buffer_log_bytes, buffer_age) = (usize::MAX, u64::MAX, Duration::MAX);
+    let config = PageServerConfig { buffer_bytes, buffer_log_bytes, buffer_age, layout, ..config() };
     log.end_at(from);
-    let server = PageServer::start(config, open(&directory.join("decoded")), log.clone()).await.expect("starts");
+    let store = open(&directory.join(format!("decoded-{shards}")));
+    let server = PageServer::start(config, store, log.clone()).await.expect("starts");
     reached(&server, from).await;
     let began = cpu_seconds();
     log.end_at(until);
     reached(&server, log.end()).await;
     let spent = cpu_seconds() - began;
     let bytes = log.end().since(from) as f64 / MIB;
-    println!("into memory: {:.0} MiB of log at {:.0} MiB a CPU second", bytes, bytes / spent);
+    println!("into memory of one of {shards} shards: {bytes:.0} MiB of log at {:.0} MiB a CPU second", bytes / spent);
 }
 
 /// The whole log, into layers, while pages are read at random.

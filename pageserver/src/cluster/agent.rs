@@ -171,6 +171,16 @@ impl Agent {
         for step in steps(sight) {
             if matches!(step, Step::Claim(_) | Step::Attach(_)) { taken.push(step) } else { other.push(step) }
         }
+        // A shard whose branch was split goes on as the part that keeps its number; until then it answers for all parts.
+        for key in attached.iter().filter(|(_, lost)| !**lost).map(|(key, _)| key) {
+            let Some(record) = snapshot.branches.get(&key.0) else { continue };
+            let me = &self.identity.id;
+            let ours = record.placement(key.1).is_some_and(|place| place.owner == *me || place.moving_to == *me);
+            let before = self.host.layout(key.0, key.1);
+            if ours && before.is_some_and(|before| record.layout.is_split_of(before)) {
+                taken.push(Step::Attach(*key));
+            }
+        }
         // Detaching comes first: what is taken back must not be attached twice.
         for step in other {
             self.act(&step, &snapshot).await?;

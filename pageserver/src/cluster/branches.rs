@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use logstore::client::LogClient;
 use logstore::shifted::ShiftedLog;
+use storage::layout::{MAX_SHARDS, ShardLayout};
 use storage::{BranchId, Lsn};
 use tokio::time::Instant;
 
@@ -138,6 +139,14 @@ impl Branches {
         // Deleting looks for children after its mark is set; here is the other half of that bargain.
         let now = self.directory.load().await?;
         let same_name = now.branches.values().filter(|other| other.name == name).count();
+        // A split goes on to the children that it sees; one that it did not see must not stay behind.
+        let split = now.branches.get(&parent.branch).is_some_and(|parent| {
+            now.branches.get(&branch).is_none_or(|child| parent.layout.is_split_of(child.layout))
+        });
+        if split {
+            self.directory.change_branch(branch, &|_| Ok(None)).await?;
+            return refused(format!("branch {:?} was split meanwhile; try again", wanted.parent));
+        }
         if now.branches.get(&parent.branch).is_none_or(|parent| parent.deleting) || same_name > 1 {
             self.directory.change_branch(branch, &|_| Ok(None)).await?;
             return refused(format!("branch {:?} was deleted meanwhile, or {name:?} made", wanted.parent));
@@ -193,6 +202,39 @@ impl Branches {
         let snapshot = self.directory.load().await?;
         let Some(record) = snapshot.branch(branch) else { return refused(format!("there is no branch {branch:?}")) };
         self.directory.change_lease(record.branch, name, &|_| Ok(None)).await
+    }
+
+    /// Cuts each shard of a branch in two, and those of all branches that come from it: what a branch begins with is looked for by its
+    /// own shards. Nothing is copied; the parts begin where the shard is served, and move from there. Returns the new number.
+    pub async fn split(&self, name: &str) -> Result<u32, DirectoryError> {
+        let snapshot = self.directory.load().await?;
+        let Some(record) = snapshot.branch(name) else { return refused(format!("there is no branch {name:?}")) };
+        let Some(layout) = record.layout.split() else {
+            return refused(format!("branch {name:?} has {} shards, {MAX_SHARDS} are allowed", record.layout.shards()));
+        };
+        self.split_to(record.branch, layout).await?;
+        // Also those that were made meanwhile.
+        for heir in self.directory.load().await?.heirs(record.branch) {
+            self.split_to(heir, layout).await?;
+        }
+        Ok(layout.shards())
+    }
+
+    async fn split_to(&self, branch: BranchId, layout: ShardLayout) -> Result<(), DirectoryError> {
+        let change = |found: Option<BranchRecord>| {
+            Ok(found.map(|mut found| {
+                if layout.is_split_of(found.layout) {
+                    let before = found.layout.shards() as usize;
+                    let owner = |shard: usize| found.placements[shard % before].owner.clone();
+                    let placement = |shard| Placement { owner: owner(shard), moving_to: String::new() };
+                    let split_off: Vec<_> = (before..layout.shards() as usize).map(placement).collect();
+                    found.placements.extend(split_off);
+                    found.layout = layout;
+                }
+                found
+            }))
+        };
+        self.directory.change_branch(branch, &change).await
     }
 
     /// Says how much of a branch's history is kept; `None`: what the page servers were told when they were started.

@@ -10,6 +10,7 @@ use storage::object::ObjectStore;
 use storage::{BranchId, Lsn, ShardId};
 
 use super::directory::{Directory, Snapshot};
+use super::record::BranchRecord;
 use crate::compaction::Retention;
 
 /// Knows what must not be deleted although its branch needs it no longer.
@@ -55,6 +56,17 @@ impl RegisteredDescendants {
     }
 }
 
+/// Of a branch and those that come from it, the shards that begin with a shard's layers: the same one, and those that are split
+/// from it.
+fn shards_that_come_from(snapshot: &Snapshot, branch: BranchId, shard: ShardId) -> Vec<(BranchId, ShardId)> {
+    let records = [branch].into_iter().chain(snapshot.heirs(branch)).filter_map(|heir| snapshot.branches.get(&heir));
+    let of_branch = |record: &BranchRecord| {
+        let branch = record.branch;
+        record.layout.heirs(shard).into_iter().map(move |shard| (branch, shard)).collect::<Vec<_>>()
+    };
+    records.flat_map(of_branch).collect()
+}
+
 #[async_trait]
 impl Descendants for RegisteredDescendants {
     async fn kept(&self, branch: BranchId) -> Option<Kept> {
@@ -67,16 +79,17 @@ impl Descendants for RegisteredDescendants {
     }
 
     async fn named(&self, branch: BranchId, shard: ShardId) -> Option<HashSet<LayerName>> {
-        let before = self.load().await?.heirs(branch);
+        let before = shards_that_come_from(&self.load().await?, branch, shard);
         let mut names = HashSet::new();
-        for descendant in &before {
-            let key = manifest_key(&shard_prefix(*descendant, shard));
-            // A branch whose shard nobody has served yet may still need everything.
+        for (heir, heir_shard) in before.iter().copied().filter(|heir| *heir != (branch, shard)) {
+            let key = manifest_key(&shard_prefix(heir, heir_shard));
+            // A shard that nobody has served yet may still need everything.
             let found = self.store.read_versioned(&key).await.ok()??;
             let manifest = Manifest::decode(&found.bytes).ok()?;
-            names.extend(manifest.layers.iter().filter(|layer| layer.branch == branch).map(|layer| layer.name));
+            let ours = manifest.layers.iter().filter(|layer| (layer.branch, layer.shard) == (branch, shard));
+            names.extend(ours.map(|layer| layer.name));
         }
-        // A branch made meanwhile may have taken over what one of these has let go since.
-        (self.load().await?.heirs(branch) == before).then_some(names)
+        // A branch or split made meanwhile may have taken over what one of these has let go since.
+        (shards_that_come_from(&self.load().await?, branch, shard) == before).then_some(names)
     }
 }

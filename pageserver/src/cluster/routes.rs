@@ -112,6 +112,15 @@ impl RoutedPages {
         self.clients.write().entry(address.to_owned()).or_insert_with(|| (self.connect)(address)).clone()
     }
 
+    /// Asks each shard for its pages, as they are distributed now: a split may have changed that.
+    async fn ask_all(&self, branch: BranchId, requests: &[GetPage]) -> Vec<Result<PageImage, PageError>> {
+        let layout = match self.route(branch).await {
+            Ok(route) => route.layout,
+            Err(error) => return vec![Err(error); requests.len()],
+        };
+        scatter(requests, |request| layout.shard_of(request.page), |shard, part| self.ask(branch, shard, part)).await
+    }
+
     /// Asks one server for pages of one shard; gives up once the shard is another server's.
     async fn ask(&self, branch: BranchId, shard: ShardId, part: Vec<GetPage>) -> Vec<Result<PageImage, PageError>> {
         let failed = |error: PageError| vec![Err(error); part.len()];
@@ -144,12 +153,7 @@ impl RoutedPages {
 #[async_trait]
 impl PageClient for RoutedPages {
     async fn get_pages(&self, branch: BranchId, requests: &[GetPage]) -> Vec<Result<PageImage, PageError>> {
-        let layout = match self.route(branch).await {
-            Ok(route) => route.layout,
-            Err(error) => return vec![Err(error); requests.len()],
-        };
-        let shard_of = |request: &GetPage| layout.shard_of(request.page);
-        let mut answers = scatter(requests, shard_of, |shard, part| self.ask(branch, shard, part)).await;
+        let mut answers = self.ask_all(branch, requests).await;
         for _ in 1..TRIALS {
             let again: Vec<_> = (0..answers.len()).filter(|&number| wants_elsewhere(&answers[number])).collect();
             if again.is_empty() {
@@ -160,8 +164,7 @@ impl PageClient for RoutedPages {
                 break;
             }
             let part: Vec<_> = again.iter().map(|&number| requests[number]).collect();
-            let repeated = scatter(&part, shard_of, |shard, part| self.ask(branch, shard, part)).await;
-            for (number, answer) in again.into_iter().zip(repeated) {
+            for (number, answer) in again.into_iter().zip(self.ask_all(branch, &part).await) {
                 answers[number] = answer;
             }
         }

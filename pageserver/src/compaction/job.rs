@@ -9,9 +9,9 @@ use storage::layer::{
     LayerDescriptor, LayerError, LayerKind, LayerName, LayerReader, LayerScan, RunSettings, RunWriter,
 };
 use storage::object::ObjectStore;
-use storage::{BranchId, Lsn, PageNo};
+use storage::{BranchId, Lsn, PageNo, ShardId};
 
-use super::plan::{ALL_PAGES, Floor};
+use super::plan::ALL_PAGES;
 use super::{Job, JobKind};
 use crate::buffer::{BufferedRecord, RecordBuffer};
 use crate::replay::{Replay, ReplayError};
@@ -24,8 +24,8 @@ pub struct JobContext<'a> {
     pub reader: &'a LayerReader,
     /// The branch.
     pub branch: BranchId,
-    /// See [`storage::layer::shard_prefix`].
-    pub shard_prefix: &'a str,
+    /// The shard.
+    pub shard: ShardId,
     /// See [`super::CompactionSettings::layer_target_bytes`].
     pub layer_target_bytes: u64,
     /// Names never used before.
@@ -61,8 +61,7 @@ impl JobContext<'_> {
         layer_target_bytes: u64,
     ) -> RunWriter<impl FnMut() -> LayerName> {
         let identity = LayerIdentity { branch: self.branch, kind, start_lsn, end_lsn };
-        let shard_prefix = self.shard_prefix.to_owned();
-        let settings = RunSettings { shard_prefix, identity, level, pages, layer_target_bytes };
+        let settings = RunSettings { shard: self.shard, identity, level, pages, layer_target_bytes };
         RunWriter::new(self.store, settings, self.next_name)
     }
 
@@ -122,7 +121,7 @@ impl<'a> RunScan<'a> {
 struct MergedScan<'a> {
     /// Few: the least is found by looking at each.
     runs: Vec<RunScan<'a>>,
-    floors: &'a [Floor],
+    job: &'a Job,
     /// The run whose entry is at hand.
     least: Option<usize>,
 }
@@ -134,15 +133,17 @@ impl<'a> MergedScan<'a> {
         for layers in &job.runs {
             runs.push(RunScan::new(reader, layers.iter().map(|layer| (layer, job.pages.clone()))).await?);
         }
-        let mut merged = MergedScan { runs, floors: &job.floors, least: None };
+        let mut merged = MergedScan { runs, job, least: None };
         merged.settle().await?;
         Ok(merged)
     }
 
     /// Whether a record is still needed.
     fn is_needed(&self, page: PageNo, lsn: Lsn) -> bool {
-        let floor = self.floors.partition_point(|floor| floor.last_page < page);
-        self.floors.get(floor).is_none_or(|floor| page < floor.first_page || lsn > floor.lsn)
+        let floors = &self.job.floors;
+        let floor = floors.partition_point(|floor| floor.last_page < page);
+        let above = floors.get(floor).is_none_or(|floor| page < floor.first_page || lsn > floor.lsn);
+        above && self.job.holds(page)
     }
 
     fn find_least(&self) -> Option<usize> {
@@ -213,6 +214,7 @@ async fn merge_runs(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDesc
 /// The pages of an image job as of its end, one after another.
 pub struct MadePages<'a> {
     branch: BranchId,
+    job: &'a Job,
     records: MergedScan<'a>,
     images: RunScan<'a>,
 }
@@ -222,11 +224,14 @@ impl<'a> MadePages<'a> {
     pub async fn new(reader: &'a LayerReader, branch: BranchId, job: &'a Job) -> Result<MadePages<'a>, LayerError> {
         let records = MergedScan::new(reader, job).await?;
         let tiles = job.base.iter().filter_map(|tile| Some((tile.image.as_ref()?, tile.first_page..=tile.last_page)));
-        Ok(MadePages { branch, records, images: RunScan::new(reader, tiles).await? })
+        Ok(MadePages { branch, job, records, images: RunScan::new(reader, tiles).await? })
     }
 
     /// The next page, sealed by the branch, with its LSN; none at the end.
     pub async fn next(&mut self) -> Result<Option<(PageNo, Lsn, Bytes)>, JobError> {
+        while self.images.head().is_some_and(|(page, ..)| !self.job.holds(page)) {
+            self.images.advance().await?;
+        }
         let old_page = self.images.head().map(|(page, ..)| page);
         let page = match (old_page, self.records.head_page()) {
             (None, None) => return Ok(None),

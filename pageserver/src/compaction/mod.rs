@@ -32,9 +32,10 @@ mod tests;
 pub use job::{JobContext, JobError, MadePages, run_job, write_buffer};
 pub use loads::tile_loads;
 pub use plan::{
-    ALL_PAGES, Floor, Garbage, Job, JobKind, LayerId, TileLoad, depth, image_job, keep_from, live_runs, plan_garbage,
+    ALL_PAGES, Floor, Garbage, Job, JobKind, TileLoad, depth, image_job, keep_from, live_runs, plan_garbage,
     plan_images, plan_merge,
 };
+pub use storage::layer::LayerId;
 pub use tiling::{Tile, Tiling};
 
 /// When layers are rewritten, and how much history is kept.

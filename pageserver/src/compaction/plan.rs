@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 
-use storage::layer::{LayerDescriptor, LayerKind, LayerName};
+use storage::layer::{LayerDescriptor, LayerId, LayerKind};
+use storage::layout::ShardLayout;
 use storage::manifest::Manifest;
-use storage::{BranchId, Lsn, PageNo};
+use storage::{Lsn, PageNo, ShardId};
 
 use super::tiling::{Tile, Tiling};
 use super::{CompactionSettings, Retention};
-
-/// See [`LayerDescriptor::id`].
-pub type LayerId = (BranchId, LayerName);
 
 /// All pages.
 pub const ALL_PAGES: RangeInclusive<PageNo> = PageNo(0)..=PageNo(u64::MAX);
@@ -49,6 +47,8 @@ pub struct Job {
     pub base: Vec<Tile>,
     /// What is left out, sorted by page.
     pub floors: Vec<Floor>,
+    /// The shard and how pages are distributed: what layers from before a split hold of other shards' pages is left out.
+    pub holds: (ShardId, ShardLayout),
     /// The records lie above this.
     pub start_lsn: Lsn,
     /// The records lie at or below this.
@@ -64,6 +64,12 @@ impl Job {
             JobKind::Merge => self.runs.iter().flatten().map(LayerDescriptor::id).collect(),
             JobKind::Image => HashSet::new(),
         }
+    }
+
+    /// Whether a page is of the shard.
+    pub fn holds(&self, page: PageNo) -> bool {
+        let (shard, layout) = self.holds;
+        layout.shard_of(page) == shard
     }
 
     /// Layers that it reads.
@@ -161,6 +167,7 @@ pub fn plan_merge(manifest: &Manifest, settings: &CompactionSettings, busy: &Has
         end_lsn: merged.last()?.first()?.visible_lsn,
         runs: merged,
         base: Vec::new(),
+        holds: (manifest.shard, manifest.layout),
         floors: floors(Tiling::new(&manifest.layers, manifest.horizon).tiles()),
         level: highest.saturating_add(1),
     })
@@ -207,6 +214,7 @@ pub fn image_job(manifest: &Manifest, tiles: Vec<Tile>) -> Option<Job> {
         start_lsn: runs.first().and_then(|run| run.first()).map_or(manifest.durable_lsn, |layer| layer.start_lsn),
         runs,
         floors: floors(&tiles),
+        holds: (manifest.shard, manifest.layout),
         base: tiles,
         end_lsn: manifest.durable_lsn,
         level: 1,

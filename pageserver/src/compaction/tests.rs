@@ -29,6 +29,7 @@ const ALL: (u64, u64) = (0, u64::MAX);
 fn layer(sequence: u64, &(kind, level, (first_page, last_page), start, end, size_bytes): &Sketch) -> LayerDescriptor {
     LayerDescriptor {
         branch: BranchId(1),
+        shard: ShardId(0),
         name: LayerName { generation: Generation(1), sequence },
         kind: if kind == 'i' { LayerKind::Image } else { LayerKind::Delta },
         level,
@@ -53,7 +54,7 @@ fn describe(job: Option<Job>) -> String {
     let describe = |job: Job| {
         let (first, last) = job.pages.clone().into_inner();
         let pages = if last.0 == u64::MAX { format!("{first}..") } else { format!("{first}..={last}") };
-        let sequences: Vec<_> = job.reads().map(|(_, name)| name.sequence.to_string()).collect();
+        let sequences: Vec<_> = job.reads().map(|(.., name)| name.sequence.to_string()).collect();
         format!("{:?} of {pages} up to {} from {} at {}", job.kind, job.end_lsn.0, sequences.join(" "), job.level)
     };
     job.map_or_else(|| "nothing".to_owned(), describe)
@@ -92,7 +93,8 @@ fn tiles_follow_the_newest_images() {
 fn merges() {
     let check = |layers: &[Sketch], busy: &[u64], expected: &str| {
         let manifest = manifest(layers);
-        let id = |sequence: &u64| (BranchId(1), LayerName { generation: Generation(1), sequence: *sequence });
+        let id =
+            |sequence: &u64| (BranchId(1), ShardId(0), LayerName { generation: Generation(1), sequence: *sequence });
         let busy: HashSet<_> = busy.iter().map(id).collect();
         assert_eq!(describe(plan_merge(&manifest, &SETTINGS, &busy)), expected, "{layers:?} {busy:?}");
     };
@@ -208,7 +210,7 @@ fn garbage() {
     let check = |layers: &[Sketch], keep_from: u64, horizon: Option<u64>, gone: &[u64]| {
         let planned = plan_garbage(&manifest(layers), Lsn(keep_from));
         assert_eq!(planned.as_ref().map(|garbage| garbage.horizon.0), horizon, "{layers:?}");
-        let mut found: Vec<_> = planned.into_iter().flat_map(|g| g.layers).map(|(_, name)| name.sequence).collect();
+        let mut found: Vec<_> = planned.into_iter().flat_map(|g| g.layers).map(|(.., name)| name.sequence).collect();
         found.sort_unstable();
         assert_eq!(found, gone, "{layers:?}");
     };

@@ -16,11 +16,11 @@ use crate::shard::Shard;
 /// Reads that still use replaced layers get this long before the layers are deleted; later ones begin anew.
 const DELETE_DELAY: Duration = Duration::from_secs(5);
 
-/// Takes layers off the manifest. Those of an ancestor are the ancestor's to delete.
+/// Takes layers off the manifest. Those of an ancestor, or of the shard that this one was split from, are theirs to delete.
 pub(super) fn discard(manifest: &mut Manifest, gone: &HashSet<LayerId>) {
     manifest.layers.retain(|layer| !gone.contains(&layer.id()));
-    let own = gone.iter().filter(|(branch, _)| *branch == manifest.branch);
-    manifest.garbage.extend(own.map(|(_, name)| *name));
+    let own = gone.iter().filter(|(branch, shard, _)| (*branch, *shard) == (manifest.branch, manifest.shard));
+    manifest.garbage.extend(own.map(|(.., name)| *name));
 }
 
 /// Layers of this shard that other branches need; `None` while that is not known.
@@ -59,7 +59,7 @@ pub(super) async fn drop_due_history(shard: &Shard) -> bool {
     let now_us = shard.config.clock.now_us();
     let Some(before) = kept(shard).await else { return false };
     let retention = before.retention.unwrap_or(shard.config.compaction.retention);
-    let intended = keep_from(&manifest, retention, &[], now_us);
+    let intended = keep_from(&manifest, retention, &before.leases, now_us);
     if due_garbage(shard, &manifest, intended).is_none() {
         return false;
     }
@@ -106,8 +106,8 @@ pub(crate) async fn delete_garbage(shard: Arc<Shard>) {
         // What is garbage here was so before these were asked for: no branch made since can have inherited it.
         let Some(needed) = needed_elsewhere(&shard).await else { continue };
         let mut deleted = HashSet::new();
-        let branch = shard.config.branch;
-        let free = |name: &LayerName| !needed.contains(name) && !shard.is_in_use((branch, *name));
+        let (branch, id) = (shard.config.branch, shard.config.shard);
+        let free = |name: &LayerName| !needed.contains(name) && !shard.is_in_use((branch, id, *name));
         for name in garbage.into_iter().filter(free) {
             match shard.store.delete(&shard.layer_key(name)).await {
                 Ok(()) => {
@@ -130,7 +130,8 @@ pub(crate) async fn delete_garbage(shard: Arc<Shard>) {
 /// owner's next change to the manifest would fail.
 async fn delete_strays(shard: &Shard) -> Result<(), storage::object::ObjectError> {
     let manifest = shard.manifest().await;
-    let own = manifest.layers.iter().filter(|layer| layer.branch == manifest.branch).map(|layer| layer.name);
+    let whose = (manifest.branch, manifest.shard);
+    let own = manifest.layers.iter().filter(|layer| (layer.branch, layer.shard) == whose).map(|layer| layer.name);
     let named: HashSet<_> = own.chain(manifest.garbage).collect();
     for key in shard.store.list(&shard.layers_prefix()).await? {
         let name = key.rsplit('/').next().and_then(LayerName::parse);

@@ -5,11 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use moka::sync::Cache;
 
-use super::LayerName;
+use super::LayerId;
 use super::format::{BlockHandle, LayerIndex};
-use crate::{BranchId, ShardId};
-
-type LayerId = (BranchId, ShardId, LayerName);
 
 /// Blocks and indexes, each below its own limit of bytes. Any entry may go at any time.
 #[derive(Clone, Debug)]

@@ -23,7 +23,7 @@ mod tests;
 use std::fmt;
 
 use crate::object::ObjectError;
-use crate::{BranchId, Generation, Lsn, PageNo};
+use crate::{BranchId, Generation, Lsn, PageNo, ShardId};
 
 pub use cache::LayerCache;
 pub use disk_cache::DiskCache;
@@ -64,11 +64,16 @@ impl LayerName {
     }
 }
 
+/// Branch, shard and name of a layer: no other has the same.
+pub type LayerId = (BranchId, ShardId, LayerName);
+
 /// A layer as its manifest lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerDescriptor {
     /// The branch that wrote it: the manifest's own, or an ancestor of it.
     pub branch: BranchId,
+    /// The shard that wrote it: the manifest's own, or one that this one was split from.
+    pub shard: ShardId,
     /// Tells its object key, together with branch and shard.
     pub name: LayerName,
     /// Delta or image.
@@ -103,9 +108,14 @@ impl LayerDescriptor {
         self.first_page <= page && page <= self.last_page
     }
 
-    /// What tells it apart from all other layers of the same shard of any branch.
-    pub fn id(&self) -> (BranchId, LayerName) {
-        (self.branch, self.name)
+    /// What tells it apart from all other layers.
+    pub fn id(&self) -> LayerId {
+        (self.branch, self.shard, self.name)
+    }
+
+    /// Key of its object.
+    pub fn key(&self) -> String {
+        layer_key(&shard_prefix(self.branch, self.shard), self.name)
     }
 }
 
@@ -135,7 +145,7 @@ pub enum LayerError {
 }
 
 /// Prefix of everything that belongs to a shard.
-pub fn shard_prefix(branch: BranchId, shard: crate::ShardId) -> String {
+pub fn shard_prefix(branch: BranchId, shard: ShardId) -> String {
     format!("branches/{branch}/shards/{shard}")
 }
 

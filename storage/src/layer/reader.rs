@@ -7,22 +7,21 @@ use bytes::Bytes;
 
 use super::format::{self, Entries, LayerIdentity, LayerIndex};
 use super::scan::LayerScan;
-use super::{DiskCache, LayerCache, LayerDescriptor, LayerEntry, LayerError, layer_key, shard_prefix};
+use super::{DiskCache, LayerCache, LayerDescriptor, LayerEntry, LayerError};
 use crate::object::{ObjectError, ObjectStore};
-use crate::{Lsn, PageNo, ShardId};
+use crate::{Lsn, PageNo};
 
 /// Blocks that lie side by side are fetched together, up to this many bytes.
 const FETCH_BYTES: u64 = 1 << 20;
 /// A page with entries in more blocks than that is read from the newest block back: most of it may not be needed.
 const FEW_BLOCKS: usize = 3;
 
-/// Reads the layers of one shard, its own branch's and those of ancestors.
+/// Reads layers, of any branch and shard.
 #[derive(Clone, Debug)]
 pub struct LayerReader {
     store: ObjectStore,
     cache: LayerCache,
     disk: Option<DiskCache>,
-    shard: ShardId,
 }
 
 pub(super) fn identity_of(layer: &LayerDescriptor) -> LayerIdentity {
@@ -34,8 +33,8 @@ pub type Wanted = (PageNo, Lsn);
 
 impl LayerReader {
     /// Over a store and a cache that may be shared with other shards.
-    pub fn new(store: ObjectStore, cache: LayerCache, shard: ShardId) -> LayerReader {
-        LayerReader { store, cache, disk: None, shard }
+    pub fn new(store: ObjectStore, cache: LayerCache) -> LayerReader {
+        LayerReader { store, cache, disk: None }
     }
 
     /// With pieces of layers kept on local disk. Worth it where the object store is distant.
@@ -45,7 +44,7 @@ impl LayerReader {
     }
 
     async fn fetch(&self, layer: &LayerDescriptor, range: Range<u64>) -> Result<Bytes, ObjectError> {
-        let key = self.key(layer);
+        let key = layer.key();
         match &self.disk {
             Some(disk) => disk.get_range(&self.store, &key, layer.size_bytes, range).await,
             None => self.store.get_range(&key, range).await,
@@ -60,7 +59,7 @@ impl LayerReader {
 
     /// That a layer's object is not what was written.
     pub(super) fn damaged(&self, layer: &LayerDescriptor, reason: &str) -> LayerError {
-        LayerError::Damaged { name: layer.name, reason: format!("{reason}; it is object {}", self.key(layer)) }
+        LayerError::Damaged { name: layer.name, reason: format!("{reason}; it is object {}", layer.key()) }
     }
 
     /// What `decode` makes of a range of a layer. If the bytes come from local disk and are damaged, they are fetched from the
@@ -75,7 +74,7 @@ impl LayerReader {
         let (Err(_), Some(disk)) = (&decoded, &self.disk) else {
             return decoded.map_err(|reason| self.damaged(layer, &reason));
         };
-        disk.forget(&self.key(layer), range.clone());
+        disk.forget(&layer.key(), range.clone());
         let decoded =
             decode(&self.fetch_uncached(layer, range).await?).map_err(|reason| self.damaged(layer, &reason))?;
         disk.count_repair();
@@ -88,17 +87,12 @@ impl LayerReader {
         layer: &LayerDescriptor,
         range: Range<u64>,
     ) -> Result<Bytes, ObjectError> {
-        self.store.get_range(&self.key(layer), range).await
-    }
-
-    /// Object key of a layer.
-    pub fn key(&self, layer: &LayerDescriptor) -> String {
-        layer_key(&shard_prefix(layer.branch, self.shard), layer.name)
+        self.store.get_range(&layer.key(), range).await
     }
 
     /// Where a layer's blocks lie and which pages they hold.
     pub async fn index(&self, layer: &LayerDescriptor) -> Result<Arc<LayerIndex>, LayerError> {
-        let id = (layer.branch, self.shard, layer.name);
+        let id = layer.id();
         if let Some(index) = self.cache.index(id) {
             return Ok(index);
         }
@@ -145,7 +139,7 @@ impl LayerReader {
         index: &LayerIndex,
         numbers: &[usize],
     ) -> Result<Vec<Bytes>, LayerError> {
-        let id = (layer.branch, self.shard, layer.name);
+        let id = layer.id();
         let number_of = |number: usize| u32::try_from(number).expect("an index is limited in length");
         let mut found: Vec<Option<Bytes>> =
             numbers.iter().map(|number| self.cache.block(id, number_of(*number))).collect();

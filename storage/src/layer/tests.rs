@@ -19,7 +19,7 @@ struct Fixture {
 
 impl Fixture {
     fn reader(&self) -> LayerReader {
-        LayerReader::new(self.store.clone(), LayerCache::new(1 << 20, 1 << 20), SHARD)
+        LayerReader::new(self.store.clone(), LayerCache::new(1 << 20, 1 << 20))
     }
 }
 
@@ -27,8 +27,7 @@ async fn write(kind: LayerKind, entries: &[LayerEntry], layer_target_bytes: u64)
     let store = ObjectStore::memory(RetryPolicy::none());
     let start_lsn = if kind == LayerKind::Image { Lsn(1 << 20) } else { Lsn(0) };
     let identity = LayerIdentity { branch: BRANCH, kind, start_lsn, end_lsn: Lsn(1 << 20) };
-    let settings =
-        RunSettings { shard_prefix: shard_prefix(BRANCH, SHARD), identity, level: 1, pages: PAGES, layer_target_bytes };
+    let settings = RunSettings { shard: SHARD, identity, level: 1, pages: PAGES, layer_target_bytes };
     let mut sequence = 0;
     let names = move || {
         sequence += 1;

@@ -3,15 +3,15 @@
 use std::ops::RangeInclusive;
 
 use super::format::{self, BlockBuilder, BlockHandle, Footer, LayerIdentity};
-use super::{LayerDescriptor, LayerError, LayerKind, LayerName, layer_key};
+use super::{LayerDescriptor, LayerError, LayerKind, LayerName, layer_key, shard_prefix};
 use crate::object::{ObjectStore, Upload};
-use crate::{Lsn, PageNo};
+use crate::{Lsn, PageNo, ShardId};
 
 /// What all layers of a run have in common.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
-    /// See [`super::shard_prefix`].
-    pub shard_prefix: String,
+    /// The shard that writes.
+    pub shard: ShardId,
     /// Branch, kind and LSN range.
     pub identity: LayerIdentity,
     /// See [`LayerDescriptor::level`].
@@ -92,7 +92,8 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
 
     async fn begin_layer(&mut self, page: PageNo) -> Result<(), LayerError> {
         let name = (self.next_name)();
-        let mut upload = self.store.upload(&layer_key(&self.settings.shard_prefix, name));
+        let mut upload =
+            self.store.upload(&layer_key(&shard_prefix(self.settings.identity.branch, self.settings.shard), name));
         upload.write(&format::head(self.settings.identity.kind)).await?;
         self.layer_first = match self.settings.identity.kind {
             LayerKind::Delta => page,
@@ -139,6 +140,7 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
         open.upload.write(&format::encode_footer(&footer)).await?;
         self.finished.push(LayerDescriptor {
             branch: self.settings.identity.branch,
+            shard: self.settings.shard,
             name: open.name,
             kind: self.settings.identity.kind,
             level: self.settings.level,

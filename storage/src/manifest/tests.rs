@@ -8,6 +8,7 @@ use super::*;
 fn layer(numbers: (u64, u64, u64, u64, u64), image: bool, level: u8) -> LayerDescriptor {
     let (sequence, page, pages, lsn, bytes) = numbers;
     LayerDescriptor {
+        shard: ShardId(numbers.0 % 7),
         branch: BranchId(sequence % 3),
         name: LayerName { generation: Generation(3), sequence },
         kind: if image { LayerKind::Image } else { LayerKind::Delta },

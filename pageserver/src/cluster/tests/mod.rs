@@ -3,6 +3,7 @@
 mod branching;
 mod leases;
 mod servers;
+mod split;
 mod times;
 
 use std::collections::{BTreeMap, BTreeSet};

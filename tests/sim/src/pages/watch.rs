@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use storage::layer::{LayerName, layer_key, shard_prefix};
+use storage::layer::LayerName;
 use storage::manifest::Manifest;
 use storage::{BranchId, ShardId};
 
@@ -82,7 +82,7 @@ impl StoreWatch {
         assert_eq!((manifest.branch, manifest.shard), (branch, shard), "a manifest lies where it belongs");
         assert_eq!(manifest.layout.shards(), self.shards, "the layout of branch {branch} stays");
         for layer in &manifest.layers {
-            let key = layer_key(&shard_prefix(layer.branch, shard), layer.name);
+            let key = layer.key();
             assert!(
                 self.present.contains(&key),
                 "branch {branch} shard {shard}: generation {} change {} names {key}, which is not there (written: {})",
@@ -110,8 +110,8 @@ impl StoreWatch {
                 self.manifests.remove(&(branch, shard));
             }
             Key::Layer(branch, shard, name) => {
-                for (&(of, of_shard), manifest) in &self.manifests {
-                    let names = of_shard == shard && manifest.layers.iter().any(|layer| layer.id() == (branch, name));
+                for (&(of, _), manifest) in &self.manifests {
+                    let names = manifest.layers.iter().any(|layer| layer.id() == (branch, shard, name));
                     assert!(!names || self.dying.contains(&of), "{key} is deleted, which branch {of} still needs");
                 }
                 self.deleted += 1;
