@@ -11,8 +11,8 @@ use super::{BranchState, Plane};
 use crate::world::MAIN;
 
 const MOST_BRANCHES: usize = 4;
-/// Commits closer together may share one mark.
-const TIME_PRECISION_US: u64 = 500_000;
+/// Commits within half a second may share one mark, and where a branch begins its parent's last one is not its own.
+const TIME_PRECISION_US: u64 = 1_000_000;
 
 /// Makes and deletes until the faults end.
 pub async fn operate(plane: Arc<Plane>, number: u64) {
