@@ -164,7 +164,7 @@ impl Tables {
         let list = random.below(u64::from(LISTS)) as u32;
         let mut cursor = Cursor::new(self, TREE);
         let last = cursor.seek_below(&key(ITEM, list + 1, 0)).expect("all pages are at hand");
-        let before = &cursor.key()[..5] == &key(ITEM, list, 0)[..5];
+        let before = cursor.key()[..5] == key(ITEM, list, 0)[..5];
         let position = if last && before { number(cursor.value()) as u32 + 1 } else { 0 };
         writes.insert(key(ITEM, list, position), Some(value(i64::from(position), random)));
     }
