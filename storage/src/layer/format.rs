@@ -27,7 +27,7 @@ use crate::{BranchId, Lsn, PageNo};
 /// Version written.
 pub const VERSION: u8 = 2;
 /// Oldest version read.
-pub const OLDEST_VERSION: u8 = 1;
+pub const OLDEST_READABLE: u8 = 1;
 /// Bytes before the first block.
 pub const HEAD_BYTES: usize = 8;
 /// Bytes of the footer.
@@ -381,7 +381,7 @@ pub fn decode_footer(layer: &LayerDescriptor, branch: BranchId, bytes: &[u8]) ->
         return Err(damaged("the footer fails its checksum".to_owned()));
     }
     let version = bytes[4];
-    if !(OLDEST_VERSION..=VERSION).contains(&version) {
+    if !(OLDEST_READABLE..=VERSION).contains(&version) {
         return Err(LayerError::Version { name, version: bytes[4], known: VERSION });
     }
     let kind = match content[5] {
