@@ -112,6 +112,8 @@ pub struct Node {
     next_read: u64,
     /// Proposed, and not yet written.
     unwritten_bytes: u64,
+    /// The disk failed while room was looked for: the next [`Node::run`] ends the node.
+    failed: Option<StoreError>,
     /// The log begins after this index.
     start_index: u64,
     was_leader: bool,
@@ -185,6 +187,7 @@ impl Node {
             confirmed_reads: Vec::new(),
             next_read: 0,
             unwritten_bytes: 0,
+            failed: None,
             start_index: recovered.start.index,
             was_leader: false,
             published_leader: None,
@@ -285,9 +288,10 @@ impl Node {
         if message.get_msg_type() == MessageType::MsgAppend && !message.entries.is_empty() {
             let entry_bytes = |entry: &Entry| SegmentLog::entry_bytes(entry.context.len(), entry.data.len());
             let bytes = message.entries.iter().map(entry_bytes).sum::<u64>();
-            if self.log.ensure_room(self.unwritten_bytes + bytes).is_err() {
+            if let Err(error) = self.log.ensure_room(self.unwritten_bytes + bytes) {
                 // Not taking it is safe: the leader repeats it, and this node does not acknowledge meanwhile.
-                tracing::warn!("no room for replicated entries: append dropped");
+                tracing::warn!(%error, "no room for replicated entries: append dropped");
+                self.room_missing(error);
                 return;
             }
             self.unwritten_bytes += bytes;
@@ -331,7 +335,9 @@ impl Node {
             _ => HEADROOM_BYTES.min(self.config.segment_bytes / 8),
         };
         if let Err(error) = self.log.ensure_room(self.unwritten_bytes + bytes + headroom) {
-            return Err(Box::new((to_log_error(&error), reply)));
+            let told = to_log_error(&error);
+            self.room_missing(error);
+            return Err(Box::new((told, reply)));
         }
         match self.core.propose(context, data) {
             Ok((index, term)) => {
@@ -341,6 +347,14 @@ impl Node {
             }
             Err(ProposeError::NotLeader { .. }) => Err(Box::new((self.not_leader(), reply))),
             Err(error @ ProposeError::Busy) => Err(Box::new((unavailable(error.to_string()), reply))),
+        }
+    }
+
+    /// A full disk is waited for. One that fails ends the node, as at any write: it would go on to vote and to answer heartbeats, and
+    /// take nothing.
+    fn room_missing(&mut self, error: StoreError) {
+        if !matches!(error, StoreError::NoSpace { .. }) {
+            self.failed.get_or_insert(error);
         }
     }
 
@@ -411,6 +425,9 @@ impl Node {
 
     /// Does all work there is: write, sync or have it synced, send, apply, answer. An error ends the node.
     pub fn run(&mut self, transport: &mut dyn Transport) -> Result<(), StoreError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         loop {
             self.fetch_for_followers()?;
             self.settle_what_followers_hold(transport);

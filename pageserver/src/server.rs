@@ -198,8 +198,9 @@ impl PageClient for LocalPageClient {
 
     async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {
         self.check_branch(branch)?;
-        let manifest = self.shard.manifest().await;
+        // In this order: a buffer that is flushed meanwhile is in one of the two, or in both.
         let buffered = self.shard.view().marks();
+        let manifest = self.shard.manifest().await;
         let found = buffered.iter().rev().find(|mark| mark.commit_time_us <= time_us).map(|mark| mark.lsn);
         Ok(found.or_else(|| manifest.lsn_at(time_us)))
     }

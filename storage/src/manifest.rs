@@ -47,7 +47,7 @@ pub const MAX_MARKS: usize = 4096;
 /// When a point of the log was committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeMark {
-    /// End of a batch.
+    /// End of a batch, or where a branch begins.
     pub lsn: Lsn,
     /// The wall clock at its commit, in microseconds since 1970 UTC.
     pub commit_time_us: u64,
@@ -136,11 +136,20 @@ impl Manifest {
             visible_lsn: layer.visible_lsn.min(branch_lsn),
             ..layer.clone()
         };
+        let (mut marks, later): (Vec<TimeMark>, Vec<TimeMark>) =
+            self.marks.iter().partition(|mark| mark.lsn <= branch_lsn);
+        // A mark stands for the commits before it too, up to half a second of them: those that are inherited are known by its time, which
+        // is not before theirs. Without, they would not be found by any time until the branch has commits of its own.
+        if let Some(next) = later.first()
+            && marks.last().is_none_or(|last| last.lsn < branch_lsn)
+        {
+            marks.push(TimeMark { lsn: branch_lsn, ..*next });
+        }
         Some(Manifest {
             durable_lsn: self.durable_lsn.min(branch_lsn),
             horizon: self.horizon,
             layers: self.layers.iter().filter(seen).map(inherit).collect(),
-            marks: self.marks.iter().copied().filter(|mark| mark.lsn <= branch_lsn).collect(),
+            marks,
             ..Manifest::empty(branch, self.shard, self.layout)
         })
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft::eraftpb::{Message, MessageType};
+use raft::eraftpb::{Entry, Message, MessageType};
 use storage::{BranchId, Epoch, Lsn};
 use tokio::sync::oneshot;
 
@@ -310,6 +310,44 @@ fn a_failed_fsync_stops_the_node_and_acknowledges_nothing() {
     disk.restart(9);
     client.sent.push((client.end, 10, client.epoch.0));
     client.check(&open(&disk).expect("open after the fault"));
+}
+
+/// A node that cannot make room, and does not say why, would keep its vote and its lead, and take nothing.
+#[test]
+fn a_disk_that_fails_when_room_is_made_stops_the_node() {
+    let check = |fails_at: &dyn Fn(&mut Node)| {
+        let disk = SimulatedDisk::new();
+        let mut node = open(&disk).expect("open");
+        let mut client = Client::default();
+        client.run(&mut node, &mut SeededChoice::new(3), 5).expect("no fault");
+        disk.set_capacity_bytes(Some(SEGMENT_BYTES));
+        let (branch, epoch) = (BRANCH, client.epoch);
+        loop {
+            let (start_lsn, bytes) = (client.end, content(client.end, 1000, epoch.0));
+            let mut answer = propose(&mut node, &Command::Append { branch, epoch, start_lsn, bytes });
+            node.run(&mut NoPeers).expect("a full disk does not stop the node");
+            match answer.try_recv().expect("an answer") {
+                Ok(_) => client.end = client.end.advance(1000),
+                Err(LogError::NoSpace { .. }) => break,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        disk.set_capacity_bytes(None);
+        disk.crash_at_operation(disk.operations());
+        fails_at(&mut node);
+        assert!(matches!(node.run(&mut NoPeers), Err(StoreError::Io { .. })));
+    };
+    check(&|node| {
+        let value = Some(vec![0; 4000].into());
+        let mut answer = propose(node, &Command::CompareAndSwap { key: "key".to_owned(), expected: None, value });
+        assert!(matches!(answer.try_recv().expect("an answer"), Err(LogError::Unavailable { .. })));
+    });
+    check(&|node| {
+        let mut message = Message { to: node.raft_id(), ..Message::default() };
+        message.set_msg_type(MessageType::MsgAppend);
+        message.entries.push(Entry { data: vec![0; 4000].into(), ..Entry::default() });
+        node.step(message);
+    });
 }
 
 #[test]

@@ -86,10 +86,12 @@ pub async fn find_time(
 ) -> Result<Option<Lsn>, DirectoryError> {
     let deadline = Instant::now() + READ_WITHIN;
     loop {
-        // In this order: what is known to be the latest must have been known when the time was asked for.
-        let reached = pages.status(branch).await.map_err(unanswered)?.ingested_lsn;
-        let latest = pages.lsn_at(branch, u64::MAX).await.map_err(unanswered)?;
+        // Before and after: what is known must have been known when the time was asked for, and a server that takes a shard over
+        // knows less for a while than the one that had it.
+        let before = known(pages, branch).await?;
         let found = pages.lsn_at(branch, time_us).await.map_err(unanswered)?;
+        let after = known(pages, branch).await?;
+        let (reached, latest) = (before.0.min(after.0), before.1.min(after.1));
         if latest > found || reached >= end {
             return Ok(found);
         }
@@ -98,6 +100,12 @@ pub async fn find_time(
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// How far all page servers have read the log of a branch, and the last commit that one of them knows.
+async fn known(pages: &dyn PageClient, branch: BranchId) -> Result<(Lsn, Option<Lsn>), DirectoryError> {
+    let reached = pages.status(branch).await.map_err(unanswered)?.ingested_lsn;
+    Ok((reached, pages.lsn_at(branch, u64::MAX).await.map_err(unanswered)?))
 }
 
 impl Branches {
@@ -143,12 +151,13 @@ impl Branches {
         let split = now.branches.get(&parent.branch).is_some_and(|parent| {
             now.branches.get(&branch).is_none_or(|child| parent.layout.is_split_of(child.layout))
         });
+        let parent_stays = now.branches.get(&parent.branch).is_some_and(|parent| !parent.deleting);
         if split {
-            self.directory.change_branch(branch, &|_| Ok(None)).await?;
+            self.take_back(branch, parent_stays).await?;
             return refused(format!("branch {:?} was split meanwhile; try again", wanted.parent));
         }
-        if now.branches.get(&parent.branch).is_none_or(|parent| parent.deleting) || same_name > 1 {
-            self.directory.change_branch(branch, &|_| Ok(None)).await?;
+        if !parent_stays || same_name > 1 {
+            self.take_back(branch, parent_stays).await?;
             return refused(format!("branch {:?} was deleted meanwhile, or {name:?} made", wanted.parent));
         }
         // The same with history: who drops some tells so first, and looks for children then.
@@ -156,9 +165,21 @@ impl Branches {
         if horizon.as_ref().is_ok_and(|horizon| branch_lsn >= *horizon) {
             return Ok(record);
         }
-        self.directory.change_branch(branch, &|_| Ok(None)).await?;
+        self.take_back(branch, parent_stays).await?;
         let horizon = horizon.map_err(unanswered)?;
         refused(format!("history of branch {} from before {horizon} was dropped meanwhile", parent.name))
+    }
+
+    /// Undoes the making of a branch. Page servers may have begun to serve it: it is swept as a deleted one, or its manifests
+    /// would stay for ever, and name layers of its parent that are gone. Its name is free at once.
+    ///
+    /// Without its parent's record nobody could tell what it comes from, and it would hold everything: then it goes at once.
+    async fn take_back(&self, branch: BranchId, parent_stays: bool) -> Result<(), DirectoryError> {
+        let undone = |found: Option<BranchRecord>| {
+            let name = branch.to_string();
+            Ok(found.filter(|_| parent_stays).map(|found| BranchRecord { name, deleting: true, ..found }))
+        };
+        self.directory.change_branch(branch, &undone).await
     }
 
     /// Holds an LSN of a branch until a time (microseconds since 1970 UTC), under a name that one has for oneself: history from

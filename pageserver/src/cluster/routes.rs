@@ -192,17 +192,14 @@ impl PageClient for RoutedPages {
         let mut addresses: Vec<_> = route.addresses.iter().filter(|address| !address.is_empty()).collect();
         addresses.sort_unstable();
         addresses.dedup();
-        // Each has seen all commits of the log as far as it has read it: the latest answer is of the one that knows most.
+        // Each has seen all commits of the log as far as it has read it: the latest answer is of the one that knows most. That may
+        // be the one that does not answer: without it the time would be looked up among too few commits.
         let asked = addresses.into_iter().map(|address| {
             let client = self.client(address);
             async move { client.lsn_at(branch, time_us).await }
         });
         let answers = join_all(asked).await;
-        let best = answers.into_iter().reduce(|best, answer| match (best, answer) {
-            (Ok(best), Ok(answer)) => Ok(best.max(answer)),
-            (Ok(best), Err(_)) => Ok(best),
-            (Err(_), answer) => answer,
-        });
+        let best = answers.into_iter().reduce(|best, answer| Ok(best?.max(answer?)));
         best.unwrap_or_else(|| Err(unavailable(format!("nobody serves branch {branch}"))))
     }
 

@@ -117,7 +117,18 @@ fn a_branch_sees_its_parent_up_to_the_branch_point() {
     let seen: Vec<_> = child.layers.iter().map(|l| (l.start_lsn.0, l.end_lsn.0, l.visible_lsn.0, l.branch.0)).collect();
     assert_eq!(seen, [(0, 10, 10, 7), (10, 20, 15, 7), (10, 10, 10, 7)]);
     assert_eq!((child.durable_lsn, child.branch, child.generation), (Lsn(15), BranchId(9), Generation(0)));
-    assert_eq!(child.marks.len(), 2);
+    // The parent's commits up to the branch point are found, at the latest time that they may have.
+    let marks: Vec<_> = child.marks.iter().map(|mark| (mark.lsn.0, mark.commit_time_us)).collect();
+    assert_eq!(marks, [(0, 0), (10, 1000), (15, 2000)]);
+    assert_eq!([1999, 2000, u64::MAX].map(|time_us| child.lsn_at(time_us)), [10, 15, 15].map(|lsn| Some(Lsn(lsn))));
+    for at in [10, 20, 25] {
+        let child = parent.branched(BranchId(9), Lsn(at)).expect("kept");
+        assert_eq!(
+            child.marks,
+            parent.marks[..=at as usize / 10],
+            "at {at} no commit stands behind a mark of later ones"
+        );
+    }
     assert_eq!(parent.branched(BranchId(9), Lsn(40)).expect("kept").durable_lsn, Lsn(30));
     assert_eq!(parent.branched(BranchId(9), Lsn(4)), None);
 }

@@ -96,9 +96,53 @@ async fn a_time_is_found_by_whoever_has_read_that_far() {
     let begun = tokio::time::Instant::now();
     assert_eq!(find_time(&pages, BRANCH, 145_000, Lsn(200)).await.expect("known"), Some(Lsn(140)));
     assert!(begun.elapsed() >= Duration::from_millis(250), "{:?}", begun.elapsed());
-    // A dead server's shards say nothing of how far the log has been read; the other's answer counts.
-    state.lock().insert("second:1".to_owned(), None);
-    assert_eq!(pages.lsn_at(BRANCH, 145_000).await.expect("the other lives"), Some(Lsn(140)));
+    // One that does not answer may be the one that knows.
     state.lock().insert("first:1".to_owned(), None);
     assert!(pages.lsn_at(BRANCH, 145_000).await.is_err());
+}
+
+/// Gives what each call in turn has read of the log; the last one's for ever.
+#[derive(Default)]
+struct Changing {
+    reached: Mutex<Vec<u64>>,
+}
+
+impl Changing {
+    fn server(&self) -> Server {
+        let mut reached = self.reached.lock();
+        let now = if reached.len() > 1 { reached.remove(0) } else { reached[0] };
+        let address = String::new();
+        Server { reached: Arc::new(Mutex::new(HashMap::from([(address.clone(), Some(now))]))), address }
+    }
+}
+
+#[async_trait]
+impl PageClient for Changing {
+    async fn get_pages(&self, _: BranchId, _: &[GetPage]) -> Vec<Result<PageImage, PageError>> {
+        Vec::new()
+    }
+
+    async fn lsn_at(&self, branch: BranchId, time_us: u64) -> Result<Option<Lsn>, PageError> {
+        self.server().lsn_at(branch, time_us).await
+    }
+
+    async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {
+        self.server().status(branch).await
+    }
+}
+
+/// Who takes a shard over begins with what its manifest knows. The calls are status, latest, found, status, latest.
+#[tokio::test]
+async fn a_time_is_not_looked_up_by_a_server_that_knows_less_than_the_one_before() {
+    let check = async |reached: &[u64]| {
+        let pages = Changing { reached: Mutex::new(reached.to_vec()) };
+        let found = find_time(&pages, BRANCH, 145_000, Lsn(200)).await.expect("known");
+        assert_eq!(found, Some(Lsn(140)), "{reached:?}");
+    };
+    check(&[200]).await;
+    // It is taken over after each of the calls.
+    for calls in 1..5 {
+        check(&[vec![200; calls], vec![40; 5 - calls], vec![200]].concat()).await;
+    }
+    check(&[100, 100, 100, 200, 200]).await;
 }

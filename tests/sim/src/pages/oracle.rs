@@ -16,6 +16,8 @@ pub struct Oracle {
     pub branch: BranchId,
     /// Where it leaves its parent.
     pub begin: Lsn,
+    /// The same of those it comes from too.
+    begins: Vec<Lsn>,
     decoder: BatchDecoder,
     versions: BTreeMap<PageNo, Vec<(Lsn, Arc<Page>)>>,
     /// Ends of batches, ascending, those that it inherited included.
@@ -28,7 +30,8 @@ impl Oracle {
     /// Of a branch that begins empty.
     pub fn new(branch: BranchId) -> Oracle {
         let decoder = BatchDecoder::new(Lsn::ZERO);
-        Oracle { branch, begin: Lsn::ZERO, decoder, versions: BTreeMap::new(), ends: Vec::new(), times_us: Vec::new() }
+        let (begin, begins) = (Lsn::ZERO, Vec::new());
+        Oracle { branch, begin, begins, decoder, versions: BTreeMap::new(), ends: Vec::new(), times_us: Vec::new() }
     }
 
     /// Of a branch that leaves this one at `begin`, which this one knows.
@@ -41,6 +44,7 @@ impl Oracle {
         Oracle {
             branch,
             begin,
+            begins: self.begins.iter().copied().chain([begin]).collect(),
             decoder: BatchDecoder::new(begin),
             versions: versions.filter(|(_, versions)| !versions.is_empty()).collect(),
             times_us: self.times_us[..ends.len()].to_vec(),
@@ -88,6 +92,17 @@ impl Oracle {
     pub fn end_at(&self, time_us: u64) -> Option<Lsn> {
         let after = self.times_us.partition_point(|time| *time <= time_us);
         after.checked_sub(1).map(|last| self.ends[last])
+    }
+
+    /// Where this branch and those it comes from leave their parents.
+    pub fn begins(&self) -> &[Lsn] {
+        &self.begins
+    }
+
+    /// End of the last batch at or before an LSN.
+    pub fn last_before(&self, lsn: Lsn) -> Lsn {
+        let after = self.ends.partition_point(|end| *end <= lsn);
+        after.checked_sub(1).map_or(Lsn::ZERO, |last| self.ends[last])
     }
 
     /// Ends of batches.

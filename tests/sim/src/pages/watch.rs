@@ -8,6 +8,8 @@ use storage::layer::LayerName;
 use storage::manifest::Manifest;
 use storage::{BranchId, ShardId};
 
+use crate::world::MAIN;
+
 /// See the module.
 pub struct StoreWatch {
     shards: u32,
@@ -17,6 +19,9 @@ pub struct StoreWatch {
     manifests: BTreeMap<(BranchId, ShardId), Manifest>,
     /// When keys came and went.
     changes: Vec<(u64, String, bool)>,
+    /// Branches of which somebody was told that they are made. Others may have manifests too, and none of what follows need hold for
+    /// them: page servers see a branch before it is known whether it can stay.
+    made: BTreeSet<BranchId>,
     /// Branches that somebody has tried to delete.
     pub dying: BTreeSet<BranchId>,
     /// Changes of manifests so far.
@@ -53,6 +58,7 @@ impl StoreWatch {
             present: BTreeSet::new(),
             manifests: BTreeMap::new(),
             changes: Vec::new(),
+            made: BTreeSet::from([MAIN]),
             dying: BTreeSet::new(),
             swaps: 0,
             deleted: 0,
@@ -77,10 +83,19 @@ impl StoreWatch {
         }
     }
 
-    fn manifest(&mut self, branch: BranchId, shard: ShardId, manifest: Manifest) {
-        self.swaps += 1;
-        assert_eq!((manifest.branch, manifest.shard), (branch, shard), "a manifest lies where it belongs");
-        assert_eq!(manifest.layout.shards(), self.shards, "the layout of branch {branch} stays");
+    /// A branch is there to stay: all that its manifests name must have stayed meanwhile.
+    pub fn confirm(&mut self, branch: BranchId) {
+        self.made.insert(branch);
+        for (&(_, shard), manifest) in self.manifests.range((branch, ShardId(0))..=(branch, ShardId(u64::MAX))) {
+            self.check_layers(branch, shard, manifest);
+        }
+    }
+
+    fn is_kept(&self, branch: BranchId) -> bool {
+        self.made.contains(&branch) && !self.dying.contains(&branch)
+    }
+
+    fn check_layers(&self, branch: BranchId, shard: ShardId, manifest: &Manifest) {
         for layer in &manifest.layers {
             let key = layer.key();
             assert!(
@@ -90,6 +105,15 @@ impl StoreWatch {
                 manifest.change,
                 self.written.contains_key(&key)
             );
+        }
+    }
+
+    fn manifest(&mut self, branch: BranchId, shard: ShardId, manifest: Manifest) {
+        self.swaps += 1;
+        assert_eq!((manifest.branch, manifest.shard), (branch, shard), "a manifest lies where it belongs");
+        assert_eq!(manifest.layout.shards(), self.shards, "the layout of branch {branch} stays");
+        if self.made.contains(&branch) {
+            self.check_layers(branch, shard, &manifest);
         }
         if let Some(before) = self.manifests.get(&(branch, shard)) {
             let follows = manifest.change > before.change
@@ -106,13 +130,13 @@ impl StoreWatch {
     pub fn delete(&mut self, now: u64, key: &str) {
         match parse(key) {
             Key::Manifest(branch, shard) => {
-                assert!(self.dying.contains(&branch), "the manifest of branch {branch} shard {shard} is deleted");
+                assert!(!self.is_kept(branch), "the manifest of branch {branch} shard {shard} is deleted");
                 self.manifests.remove(&(branch, shard));
             }
             Key::Layer(branch, shard, name) => {
                 for (&(of, _), manifest) in &self.manifests {
                     let names = manifest.layers.iter().any(|layer| layer.id() == (branch, shard, name));
-                    assert!(!names || self.dying.contains(&of), "{key} is deleted, which branch {of} still needs");
+                    assert!(!names || !self.is_kept(of), "{key} is deleted, which branch {of} still needs");
                 }
                 self.deleted += 1;
             }
