@@ -64,6 +64,8 @@ async fn log_nodes_whose_disks_are_full_refuse_and_resume() {
     nodes.start_all();
     let mut cluster = Cluster::of_log(directory.path(), nodes).await;
     cluster.start_pages("one");
+    // All that is written fits into it: the page server will stand still, and can give no pages.
+    cluster.compute_options = ["--memory", "256MiB"].map(str::to_owned).to_vec();
     cluster.start_compute();
     let address = cluster.address();
     writers::prepare(address).await;
