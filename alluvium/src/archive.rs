@@ -50,6 +50,14 @@ pub struct Archive {
     config: ArchiveConfig,
 }
 
+/// Lets subscriptions read from the archive. To be called before anybody can subscribe: whoever asked for what has been
+/// trimmed would be told that it is gone.
+pub fn read_from(store: &LogStore, archive: Option<&Archive>) {
+    if let Some(archive) = archive {
+        store.set_archive(archive.config.store.clone());
+    }
+}
+
 /// Archives while the node runs; resolves only when the archive cannot be used, with the reason.
 pub async fn run(store: &LogStore, archive: Option<Archive>) -> String {
     let Some(Archive { url, config }) = archive else { return watch_for_an_archive(store).await };

@@ -84,6 +84,7 @@ async fn serve(arguments: DevArguments) -> Result<(), String> {
     };
     let log = tokio::task::block_in_place(|| LogStore::open(log_config))
         .map_err(|error| format!("cannot open the log: {error}"))?;
+    archive::read_from(&log, archive.as_ref());
     if archive.is_none() {
         // Nobody else could say so, and without it nothing would be trimmed any more.
         give_up(&*log.client(), &*log.metadata())

@@ -114,6 +114,7 @@ async fn serve(arguments: LogstoreArguments) -> Result<(), String> {
     let member = tokio::task::block_in_place(|| LogMember::start(config))
         .map_err(|error| format!("cannot open the log: {error}"))?;
 
+    archive::read_from(member.store(), archive.as_ref());
     let serving = tokio::spawn(serve_grpc(listener, member.services()));
     admin::serve(admin_listener, metrics, LogNode { store: member.store().clone() });
     println!();
