@@ -74,7 +74,8 @@ impl Insert {
             None
         };
         let own = code.references.iter().any(|reference| reference.parent().oid == table.oid);
-        let mut batch = (code.many && code.conflict.is_none() && !own).then(|| RowBatch::new(&code.access));
+        let batches = loader.is_none() && code.many && code.conflict.is_none() && !own;
+        let mut batch = batches.then(|| RowBatch::new(&code.access));
         let mut number = 0;
         while self.input.next(cx, &mut source)? {
             cx.poll()?;
