@@ -22,7 +22,7 @@ const RUN: Duration = Duration::from_secs(3);
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let log = Arc::new(MemoryLog::discarding(Duration::from_millis(1)));
+    let log = Arc::new(MemoryLog::slow(Duration::from_millis(1)));
     let pages = Arc::new(ReplayPages::new(log.clone()));
     let config = ComputeConfig {
         governor: GovernorConfig::OFF,

@@ -31,8 +31,6 @@ pub struct MemoryLog {
     held: watch::Sender<bool>,
     /// Before an append is answered.
     delay: Option<Duration>,
-    /// Only the end is kept.
-    discard: bool,
 }
 
 #[derive(Default)]
@@ -56,21 +54,11 @@ pub enum Fault {
 
 impl Default for MemoryLog {
     fn default() -> Self {
-        Self { state: Mutex::default(), held: watch::Sender::new(false), delay: None, discard: false }
+        Self { state: Mutex::default(), held: watch::Sender::new(false), delay: None }
     }
 }
 
 impl MemoryLog {
-    /// A log that forgets what it is given, after a while as a disk would take, for benches.
-    pub fn discarding(delay: Duration) -> Self {
-        Self { discard: true, delay: Some(delay), ..Self::default() }
-    }
-
-    /// A log that forgets what it is given and answers at once, for benches.
-    pub fn forgetting() -> Self {
-        Self { discard: true, ..Self::default() }
-    }
-
     /// A log whose appends take a while.
     pub fn slow(delay: Duration) -> Self {
         Self { delay: Some(delay), ..Self::default() }
@@ -121,9 +109,7 @@ impl MemoryLog {
             return Err(LogError::Gap { branch, start_lsn, end_lsn: state.end_lsn });
         }
         state.end_lsn = start_lsn.advance(bytes.len() as u64);
-        if !self.discard {
-            state.chunks.push(LogChunk { start_lsn, epoch, bytes });
-        }
+        state.chunks.push(LogChunk { start_lsn, epoch, bytes });
         if fault.is_some() {
             return Err(LogError::Unavailable { reason: "the answer was lost".into() });
         }
