@@ -21,6 +21,10 @@ use storage::{BranchId, TreeId};
 const ACCOUNTS: u64 = 1_000_000;
 const TELLERS: u64 = 100;
 const BRANCHES: u64 = 10;
+/// The program's allocator.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Commits made ready at a time.
 const ROUND: u64 = 2_000;
 const ROUNDS: u64 = 150;
@@ -37,12 +41,14 @@ fn main() {
         let config = ComputeConfig {
             governor: GovernorConfig::OFF,
             branch: BranchId(1),
-            memory_bytes: 2 << 30,
+            memory_bytes: 1 << 30,
             transaction_limit_bytes: 64 << 20,
             ..ComputeConfig::new(BranchId(1), 0)
         };
         let compute = runtime.block_on(Compute::start(config, log, pages)).expect("start");
         let trees = [load(&compute, ACCOUNTS), load(&compute, TELLERS), load(&compute, BRANCHES), load(&compute, 1)];
+        // Until every page of memory was used once: a new one costs a page fault, which no server has for long.
+        commits(&compute, trees, 0, 4);
         for threads in [1, 2] {
             let (begin_lsn, _, _) = compute.positions();
             let cpu: Duration = std::thread::scope(|scope| {
