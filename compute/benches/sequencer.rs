@@ -48,16 +48,18 @@ fn main() {
         let compute = runtime.block_on(Compute::start(config, log, pages)).expect("start");
         let trees = [load(&compute, ACCOUNTS), load(&compute, TELLERS), load(&compute, BRANCHES), load(&compute, 1)];
         // Until every page of memory was used once: a new one costs a page fault, which no server has for long.
-        commits(&compute, trees, 0, 4);
+        commits(&compute, trees, 0, 0, 1);
+        let mut first = ROUND * ROUNDS;
         for threads in [1, 2] {
             let (begin_lsn, _, _) = compute.positions();
             let cpu: Duration = std::thread::scope(|scope| {
                 let compute = &compute;
-                let workers: Vec<_> =
-                    (0..threads).map(|thread| scope.spawn(move || commits(compute, trees, thread, threads))).collect();
+                let run = |thread| scope.spawn(move || commits(compute, trees, first, thread, threads));
+                let workers: Vec<_> = (0..threads).map(run).collect();
                 workers.into_iter().map(|worker| worker.join().expect("no panic")).sum()
             });
             let count = threads * ROUND * ROUNDS;
+            first += count;
             let bytes = compute.positions().0.since(begin_lsn) as f64 / count as f64;
             let cost_us = cpu.as_secs_f64() * 1e6 / count as f64;
             println!(
@@ -70,15 +72,16 @@ fn main() {
     }
 }
 
-/// CPU time of committing, without that of making the commits ready.
-fn commits(compute: &Arc<Compute>, trees: [TreeId; 4], thread: u64, threads: u64) -> Duration {
+/// CPU time of committing, without that of making the commits ready. Rows of the history ascend over all threads, from
+/// `first`.
+fn commits(compute: &Arc<Compute>, trees: [TreeId; 4], first: u64, thread: u64, threads: u64) -> Duration {
     let [accounts, tellers, branches, history] = trees;
-    let mut state = 17 + thread;
+    let mut state = first + 17 + thread;
     let mut cpu = Duration::ZERO;
     for round in 0..ROUNDS {
         let ready: Vec<BareCommit> = (0..ROUND)
             .map(|number| {
-                let serial = (threads << 8 | thread) << 40 | (round * ROUND + number);
+                let serial = first + (round * ROUND + number) * threads + thread;
                 let random = random(&mut state);
                 let mut row = vec![7; 92];
                 row[..8].copy_from_slice(&serial.to_le_bytes());
