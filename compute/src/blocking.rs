@@ -14,6 +14,8 @@ use sql::error::Result;
 use sql::store::Interrupt;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::threads;
+
 /// How often a wait that nobody wakes looks whether it has been interrupted.
 pub(crate) const INTERRUPT_POLL: Duration = Duration::from_millis(20);
 
@@ -58,14 +60,14 @@ pub(crate) fn blocking<R>(wait: impl FnOnce() -> R) -> R {
 /// dropped then. The engine is never run on a current-thread runtime's own thread, where this would wait for itself.
 pub(crate) fn block_on<F: Future>(runtime: &Handle, future: F) -> Result<F::Output> {
     let Some(interrupt) = CURRENT.with(|current| current.borrow().clone()) else {
-        return Ok(blocking(|| runtime.block_on(future)));
+        return Ok(blocking(|| threads::block_on(runtime, future)));
     };
     let raised = Arc::new(tokio::sync::Notify::new());
     let wake = raised.clone();
     interrupt.set_waker(Some(Box::new(move || wake.notify_one())));
     let outcome = interrupt.check().and_then(|()| {
         blocking(|| {
-            runtime.block_on(async {
+            threads::block_on(runtime, async {
                 tokio::select! {
                     biased;
                     output = future => Ok(output),

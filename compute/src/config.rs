@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use pageserver::config::WallClock;
 use storage::BranchId;
 
 use crate::governor::GovernorConfig;
@@ -24,6 +25,8 @@ pub struct ComputeConfig {
     pub spill_limit_bytes: u64,
     /// How far those who follow the log may fall behind before writers are slowed.
     pub governor: GovernorConfig,
+    /// Wall clock, for commit times.
+    pub clock: WallClock,
 }
 
 impl ComputeConfig {
@@ -38,6 +41,7 @@ impl ComputeConfig {
             spill_directory: None,
             spill_limit_bytes: DEFAULT_SPILL_LIMIT_BYTES,
             governor: GovernorConfig::default(),
+            clock: WallClock::default(),
         }
     }
 }

@@ -29,6 +29,7 @@ mod sequencer;
 mod shipper;
 mod snapshot;
 pub mod testing;
+pub mod threads;
 mod transaction;
 pub mod wire;
 

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -17,9 +16,12 @@ use storage::upkeep::Upkeep;
 use crate::cache::SnapshotReader;
 use crate::engine::Engine;
 use crate::sequencer::PageRun;
+use crate::threads::{self, Thread};
 
 /// How long a step that failed (the log is full, a page server is away) is left alone.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the thread waits for work before it looks whether it was overlooked.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Work for the thread.
 pub(crate) struct ReclaimQueue {
@@ -68,7 +70,7 @@ impl ReclaimQueue {
                 state.busy = true;
                 return Some(row);
             }
-            self.wake.wait(&mut state);
+            threads::wait_for(&self.wake, &mut state, IDLE);
         }
     }
 
@@ -76,7 +78,7 @@ impl ReclaimQueue {
     fn pause(&self) -> bool {
         let mut state = self.state.lock();
         if !state.stop {
-            self.wake.wait_for(&mut state, RETRY);
+            threads::wait_for(&self.wake, &mut state, RETRY);
         }
         state.stop
     }
@@ -85,7 +87,7 @@ impl ReclaimQueue {
 /// The thread. Dropping it stops it after its current step.
 pub(crate) struct Reclaimer {
     queue: Arc<ReclaimQueue>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 impl Reclaimer {
@@ -95,7 +97,7 @@ impl Reclaimer {
         let for_thread = queue.clone();
         let weak = Arc::downgrade(engine);
         let opened_at = engine.positions.durable();
-        let thread = std::thread::Builder::new().name("reclaim".into()).spawn(move || {
+        let thread = Thread::spawn("reclaim", move || {
             let left_over = |engine: &Arc<Engine>| left_over(engine, opened_at);
             if let ControlFlow::Continue(rows) = until_done(&for_thread, &weak, left_over) {
                 for_thread.push(rows);
@@ -115,8 +117,7 @@ impl Drop for Reclaimer {
         self.queue.state.lock().stop = true;
         self.queue.wake.notify_all();
         if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
+            && !thread.join()
         {
             tracing::error!("the reclaiming thread panicked");
         }

@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 use sql::error::{Result, SqlError, SqlState};
 use storage::{BranchId, Epoch, Lsn};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::cache::PageCache;
 use crate::positions::Positions;
@@ -246,7 +247,6 @@ impl Shipper {
     }
 
     /// Resolves when `lsn` is durable, or with 08007.
-    #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
     pub(crate) fn wait_durable(self: &Arc<Self>, lsn: Lsn) -> DurableWait {
         DurableWait { shipper: self.clone(), lsn, began: Instant::now() }
     }
@@ -358,10 +358,7 @@ async fn append_piece(
     group_end: Lsn,
 ) -> std::result::Result<(), LogError> {
     let end_lsn = start_lsn.advance(bytes.len() as u64);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "when to stop keeping clients waiting; nothing in the log depends on it"
-    )]
+    // When to stop keeping clients waiting; nothing in the log depends on it.
     let began = Instant::now();
     let mut pause = FIRST_RETRY;
     loop {

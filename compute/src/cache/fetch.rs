@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_epoch as epoch;
 use hashbrown::HashMap;
@@ -10,10 +10,12 @@ use pageserver::client::{GetPage, PageError, PageImage, Priority};
 use parking_lot::{Condvar, Mutex};
 use storage::page::{Page, PageDamage};
 use storage::{Lsn, PageNo};
+use tokio::time::Instant;
 
 use super::pool::Frame;
 use super::{CacheError, PageCache, PinnedPage};
 use crate::blocking::{INTERRUPT_POLL, block_on, blocking, check_interrupt};
+use crate::threads;
 
 /// How long a page server may be away, or make no progress through the log, before a statement fails.
 const FETCH_DEADLINE: Duration = Duration::from_secs(30);
@@ -104,13 +106,12 @@ impl PageCache {
             let mut landed = other.landed.lock();
             while !*landed {
                 check_interrupt().map_err(CacheError::Interrupted)?;
-                other.wake.wait_for(&mut landed, INTERRUPT_POLL);
+                threads::wait_for(&other.wake, &mut landed, INTERRUPT_POLL);
             }
             Ok(None)
         })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a duration for metrics")]
     fn fetch(self: &Arc<Self>, page: PageNo, at: Lsn, frame: Frame) -> Result<PinnedPage, CacheError> {
         let began = Instant::now();
         let answer = block_on(&self.runtime, self.request(page, at, Priority::Foreground));
@@ -133,7 +134,6 @@ impl PageCache {
     }
 
     /// Asks until there is an answer that retrying would not change.
-    #[expect(clippy::disallowed_methods, reason = "when to give up; never which version is right")]
     async fn request(&self, page: PageNo, at: Lsn, priority: Priority) -> Result<PageImage, PageError> {
         let mut deadline = Instant::now() + FETCH_DEADLINE;
         let mut furthest = Lsn::ZERO;
@@ -236,7 +236,6 @@ impl PageCache {
     }
 
     /// A frame, made free if need be.
-    #[expect(clippy::disallowed_methods, reason = "frames come back when epochs pass, which nobody tells")]
     pub(crate) fn take_frame(&self) -> Result<Frame, CacheError> {
         if let Some(frame) = self.pool.take() {
             return Ok(frame);
@@ -257,7 +256,7 @@ impl PageCache {
                 if Instant::now() >= deadline {
                     return Err(CacheError::NoRoom);
                 }
-                std::thread::sleep(Duration::from_micros(200));
+                threads::sleep(Duration::from_micros(200));
             }
         })
     }
@@ -275,7 +274,6 @@ impl PageCache {
     }
 
     /// Waits until so many frames are free, for a batch that makes that many pages.
-    #[expect(clippy::disallowed_methods, reason = "frames come back when epochs pass, which nobody tells")]
     pub(crate) fn make_room_for(&self, pages: usize) -> Result<(), CacheError> {
         let wanted = u32::try_from(pages).unwrap_or(u32::MAX).min(self.pool.limit() / 2);
         let deadline = Instant::now() + ROOM_DEADLINE;
@@ -287,7 +285,7 @@ impl PageCache {
             self.make_room();
             epoch::pin().flush();
             if self.pool.available() < wanted {
-                blocking(|| std::thread::sleep(Duration::from_micros(200)));
+                blocking(|| threads::sleep(Duration::from_micros(200)));
             }
         }
         Ok(())

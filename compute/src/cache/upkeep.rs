@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_epoch as epoch;
@@ -16,6 +15,7 @@ use storage::Lsn;
 
 use super::pool::Frame;
 use super::{PageCache, Replaced};
+use crate::threads::{self, Thread};
 
 /// How often the thread looks when nobody wakes it.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -27,7 +27,7 @@ const EVICT_BATCH: usize = 64;
 /// The upkeep thread. Dropping it stops it.
 pub(crate) struct Upkeep {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 impl Upkeep {
@@ -36,14 +36,14 @@ impl Upkeep {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let for_thread = cache.clone();
-        let thread = std::thread::Builder::new().name("cache-upkeep".into()).spawn(move || {
+        let thread = Thread::spawn("cache-upkeep", move || {
             let mut collector = Collector::default();
             while !stopped.load(Ordering::Acquire) {
                 for_thread.upkeep_once(&mut collector);
-                std::thread::park_timeout(PAUSE);
+                threads::park(PAUSE);
             }
         })?;
-        *cache.upkeep.lock() = Some(thread.thread().clone());
+        *cache.upkeep.lock() = thread.handle();
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -52,8 +52,10 @@ impl Drop for Upkeep {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            if thread.join().is_err() {
+            if let Some(parked) = thread.handle() {
+                parked.unpark();
+            }
+            if !thread.join() {
                 tracing::error!("the cache's upkeep thread panicked");
             }
         }

@@ -33,6 +33,7 @@ use sql::error::Result;
 use sql::store::LogLimit;
 
 use crate::blocking::{INTERRUPT_POLL, blocking, check_interrupt};
+use crate::threads;
 pub(crate) use watch::Watch;
 
 /// A commit waits no longer than this, whatever it owes: its session must not look dead.
@@ -125,10 +126,6 @@ impl Governor {
 
     /// Waits the delay of so many bytes, at what a byte costs meanwhile.
     #[cold]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a pause of a session that the governor slows, cut to look for interrupts"
-    )]
     fn wait(&self, bytes: u64, longest: Duration) -> Result<()> {
         let mut left_bytes = bytes;
         let mut waited = Duration::ZERO;
@@ -144,7 +141,7 @@ impl Governor {
                 false => owed.min(INTERRUPT_POLL).min(longest - waited),
             };
             check_interrupt()?;
-            blocking(|| std::thread::sleep(pause));
+            blocking(|| threads::sleep(pause));
             waited += pause;
             self.delayed_us.fetch_add(pause.as_micros() as u64, Ordering::Relaxed);
             let paid_bytes = (pause.as_nanos() as u64).saturating_mul(1000) / delay_ps;

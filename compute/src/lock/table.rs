@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -13,10 +13,12 @@ use sql::error::{Result, SqlError, SqlState};
 use sql::store::{Interrupt, WaitPolicy};
 
 use storage::TreeId;
+use tokio::time::Instant;
 
 use super::escalation::{Escalated, Passage};
 use super::{LockModes, LockName};
 use crate::blocking::blocking;
+use crate::threads;
 
 /// A power of two. More shards only help while many threads lock at once; deadlock detection locks all.
 const SHARDS: usize = 64;
@@ -246,10 +248,6 @@ impl LockTable {
         outcome
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "lock_timeout, and when to look for deadlocks; never who gets a lock"
-    )]
     fn wait_with_waker(&self, name: LockName, waiter: &Arc<Waiter>, interrupt: &Interrupt) -> Result<()> {
         let began = Instant::now();
         let gives_up = match interrupt.lock_timeout_ms() {
@@ -262,7 +260,7 @@ impl LockTable {
                 let mut granted = waiter.granted.lock();
                 if !*granted && interrupt.check().is_ok() {
                     let until = gives_up.map_or(next_check, |at| at.min(next_check));
-                    waiter.wake.wait_until(&mut granted, until);
+                    threads::wait_for(&waiter.wake, &mut granted, until.saturating_duration_since(Instant::now()));
                 }
                 if *granted {
                     return Ok(());

@@ -1,7 +1,7 @@
 //! One commit through the sequencer.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam_epoch as epoch;
 use parking_lot::MutexGuard;
@@ -15,6 +15,7 @@ use super::writer::{BatchWriter, NewestReader};
 use super::{Inner, Sequencer, SequencerError};
 use crate::blocking::blocking;
 use crate::cache::{CacheError, CopiedPage, GuardedReader, PinnedPage, SnapshotReader};
+use crate::threads;
 use crate::transaction::Writes;
 
 /// Leaves copied ahead for one commit. Larger commits copy the rest inside: they are not what the rate of
@@ -114,7 +115,6 @@ impl Sequencer {
     }
 
     /// Backpressure: what is applied stays in memory until the log has it.
-    #[expect(clippy::disallowed_methods, reason = "a pause of a session that the log holds up, not of the sequencer")]
     pub(crate) fn wait_for_log(&self) -> Result<()> {
         let limit_bytes = u64::from(self.cache.capacity_pages()) * PAGE_SIZE_BYTES as u64 / 8;
         let limit_bytes = limit_bytes.clamp(UNSEALED_LIMITS_BYTES.0, UNSEALED_LIMITS_BYTES.1);
@@ -124,7 +124,7 @@ impl Sequencer {
         blocking(|| {
             while self.unsealed_bytes.load(Ordering::Relaxed) >= limit_bytes {
                 self.shipper.check()?;
-                std::thread::sleep(Duration::from_millis(1));
+                threads::sleep(Duration::from_millis(1));
             }
             Ok(())
         })
@@ -283,12 +283,8 @@ impl Sequencer {
             inner.applying = false;
             return Ok(self.positions.applied());
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "for people who look for a time in the log; kept from going back below"
-        )]
-        let now_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let commit_time_us = u64::try_from(now_us).unwrap_or(u64::MAX).max(inner.last_commit_time_us);
+        // For people who look for a time in the log.
+        let commit_time_us = self.clock.now_us().max(inner.last_commit_time_us);
         inner.last_commit_time_us = commit_time_us;
         let lsn = inner.encoder.finish(commit_time_us).end_lsn;
         // SAFETY: the caller holds the sequencer; the writer and its references are gone.

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use pageserver::config::WallClock;
 use parking_lot::{Mutex, MutexGuard};
 use sql::error::{Result, SqlError, SqlState};
 use storage::batch::BatchEncoder;
@@ -49,6 +50,8 @@ const ATTACHED_LIMIT: usize = 1024;
 /// See the module.
 pub(crate) struct Sequencer {
     inner: Mutex<Inner>,
+    /// Of commit times.
+    clock: WallClock,
     pub(crate) cache: Arc<PageCache>,
     pub(crate) positions: Arc<Positions>,
     pub(crate) shipper: Arc<Shipper>,
@@ -144,7 +147,12 @@ impl From<SequencerError> for SqlError {
 }
 
 impl Sequencer {
-    pub(crate) fn new(cache: Arc<PageCache>, positions: Arc<Positions>, shipper: Arc<Shipper>) -> Self {
+    pub(crate) fn new(
+        cache: Arc<PageCache>,
+        positions: Arc<Positions>,
+        shipper: Arc<Shipper>,
+        clock: WallClock,
+    ) -> Self {
         let end = positions.applied();
         let inner = Inner {
             encoder: BatchEncoder::new(end, PART_LIMIT_BYTES),
@@ -157,6 +165,7 @@ impl Sequencer {
         };
         Self {
             inner: Mutex::new(inner),
+            clock,
             cache,
             positions,
             shipper,

@@ -320,6 +320,8 @@ impl Scan {
     fn segment(&mut self, disk: &Arc<dyn Disk>, segment: &Arc<Segment>, is_last: bool) -> Result<(), StoreError> {
         let corrupt = |offset, reason: String| StoreError::corrupt(&**disk, segment.sequence(), offset, reason);
         let mut reader = segment.reader_at(0);
+        // The newest entry when this was written, replaced ones included.
+        let mut newest = None;
         loop {
             let record = match reader.next() {
                 Ok(record) => record,
@@ -336,10 +338,10 @@ impl Scan {
             };
             let (index, term, offset) = (record.header.index, record.header.term, record.offset);
             match record.header.kind {
-                RecordKind::Header | RecordKind::Mark => {}
+                RecordKind::Mark => {}
+                RecordKind::Header => newest = index.checked_sub(1),
                 RecordKind::Seal => {
-                    if !is_last && index != self.terms.last_index() {
-                        let end = self.terms.last_index();
+                    if let Some(end) = newest.filter(|end| *end != index) {
                         return Err(corrupt(offset, format!("sealed at entry {index}, but entries end at {end}")));
                     }
                     self.sealed = is_last;
@@ -368,6 +370,7 @@ impl Scan {
                 RecordKind::Entry | RecordKind::ConfChange | RecordKind::ConfChangeV2 => {
                     let entry = to_entry(&record).map_err(|reason| corrupt(offset, reason.to_owned()))?;
                     let entry = entry.expect("the kind is an entry's");
+                    newest = Some(index);
                     self.since_checkpoint_bytes += reader.offset() - offset;
                     let location = Location { index, sequence: segment.sequence(), offset };
                     self.entry(entry, location, is_last).map_err(|reason| corrupt(offset, reason))?;

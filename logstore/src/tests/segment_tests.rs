@@ -28,8 +28,9 @@ fn entry(index: u64, term: u64) -> Entry {
 /// Story (simulator): a follower's uncommitted entries are replaced by a new leader's, and the next segment's checkpoint
 /// is from after that. The old copies stand before the new ones in the file, do not fit to the checkpoint's terms, and
 /// the node refused to start: "entry 22 of term 2 follows one of term 3".
-#[test]
-fn replaced_entries_before_a_checkpoint_do_not_keep_the_log_from_opening() {
+///
+/// Of `first` entries of the first leader all from 3 on are replaced, up to `last`.
+fn check_replaced_entries(first: u64, last: u64, segments: usize) {
     let disk = SimulatedDisk::new();
     let mut log = open(&disk).log;
     let mut terms = TermRuns::starting_at(0, 0);
@@ -51,20 +52,31 @@ fn replaced_entries_before_a_checkpoint_do_not_keep_the_log_from_opening() {
         let unsynced = log.unsynced();
         log.synced(&unsynced, unsynced.sync()).expect("no fault");
     };
-    for index in 1..=6 {
+    for index in 1..=first {
         write(&mut log, entry(index, 1), 2);
     }
     // A new leader replaces 3 and what follows; 3 is applied, and a new segment begins soon after.
-    for index in 3..=12 {
+    for index in 3..=last {
         write(&mut log, entry(index, 2), 3);
     }
     drop(log);
     let recovered = open(&disk);
-    assert!(recovered.log.set().all().len() >= 2, "a segment was begun");
-    let last = recovered.terms.last_index();
-    assert_eq!((last, recovered.terms.term(2), recovered.terms.term(3)), (12, Some(1), Some(2)));
-    let entries = read_entries(recovered.log.set(), 1, 13, u64::MAX).expect("readable");
+    assert!(recovered.log.set().all().len() >= segments, "segments were begun");
+    let terms = &recovered.terms;
+    assert_eq!((terms.last_index(), terms.term(2), terms.term(3)), (last, Some(1), Some(2)));
+    let entries = read_entries(recovered.log.set(), 1, last + 1, u64::MAX).expect("readable");
     let found: Vec<(u64, u64)> = entries.iter().map(|entry| (entry.index, entry.term)).collect();
-    let expected: Vec<(u64, u64)> = (1..=12).map(|index| (index, if index < 3 { 1 } else { 2 })).collect();
+    let expected: Vec<(u64, u64)> = (1..=last).map(|index| (index, if index < 3 { 1 } else { 2 })).collect();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn replaced_entries_before_a_checkpoint_do_not_keep_the_log_from_opening() {
+    check_replaced_entries(6, 12, 2);
+}
+
+/// Seed 6709: they fill a segment to its seal, which names the last of them.
+#[test]
+fn replaced_entries_up_to_a_seal_do_not_keep_the_log_from_opening() {
+    check_replaced_entries(20, 34, 3);
 }

@@ -53,6 +53,8 @@ async fn create(plane: &Plane, admin: &Branches, name: &str, parent: BranchId) {
             _ => BranchPoint::Time(world.random.below(now.max(1)) * 1_000),
         }
     });
+    // What only becomes durable while the branch is made may be left out, whenever it was committed.
+    let durable = sim.with(|world| world.look_at(parent));
     let parent_name = parent.to_string();
     let wanted = NewBranch { name, parent: &parent_name, point, now_us: sim.now() * 1_000 };
     let made = admin.create(&wanted).await;
@@ -69,7 +71,7 @@ async fn create(plane: &Plane, admin: &Branches, name: &str, parent: BranchId) {
     }
     sim.with(|world| {
         if let BranchPoint::Time(time_us) = point {
-            check_time(&world.oracles[&parent], begin, time_us);
+            check_time(&world.oracles[&parent], begin, time_us, durable);
         }
         world.add_branch(record.branch, parent, begin);
         world.add_writer(record.branch);
@@ -81,11 +83,12 @@ async fn create(plane: &Plane, admin: &Branches, name: &str, parent: BranchId) {
 
 /// A point of time is the end of a batch: not of one committed later, and of none that lies further back than the precision
 /// with which times are kept.
-fn check_time(parent: &super::oracle::Oracle, begin: Lsn, time_us: u64) {
+fn check_time(parent: &super::oracle::Oracle, begin: Lsn, time_us: u64, durable: Lsn) {
     // A branch may itself begin inside of a batch that was being written; what it begins with ends before that.
     let begin = if parent.begins().contains(&begin) { parent.last_before(begin) } else { begin };
     assert!(parent.ends().contains(&begin), "{begin} at {time_us} us is no end of a batch");
     let (least, most) = (parent.end_at(time_us.saturating_sub(TIME_PRECISION_US)), parent.end_at(time_us));
+    let least = least.map(|least| least.min(parent.last_before(durable)));
     let fits = least.is_none_or(|least| least <= begin) && most.is_some_and(|most| begin <= most);
     assert!(fits, "a branch as of {time_us} us begins at {begin}, not between {least:?} and {most:?}");
 }
