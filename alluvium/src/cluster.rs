@@ -12,8 +12,10 @@ use pageserver::cluster::agent::{MAIN_BRANCH, MAIN_NAME};
 use pageserver::cluster::branches::log_of;
 use pageserver::cluster::directory::Directory;
 use pageserver::cluster::routes::RoutedPages;
-use pageserver::grpc::GrpcPageClient;
+use pageserver::compactors::{Assignment, JobSource, LeaseId, OfferSeen, SourceError, WorkerSeen};
+use pageserver::grpc::{GrpcJobs, GrpcPageClient};
 use storage::BranchId;
+use storage::layer::LayerDescriptor;
 
 use crate::shell;
 
@@ -47,6 +49,17 @@ fn on_this_machine(addresses: &[String]) -> Option<String> {
     let first = local.next()?;
     // Several are a machine for trials, where no way is shorter than another.
     local.next().is_none().then(|| first.clone())
+}
+
+/// A page server answers questions about jobs at once.
+const JOBS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The jobs of one page server.
+pub fn connect_jobs(address: &str) -> Arc<dyn JobSource> {
+    match shell::endpoint(address, "a page server") {
+        Ok(endpoint) => Arc::new(GrpcJobs::new(endpoint.connect_lazy(), JOBS_TIMEOUT)),
+        Err(reason) => Arc::new(Unreachable(reason)),
+    }
 }
 
 /// A client of one page server.
@@ -96,5 +109,24 @@ impl PageClient for Unreachable {
 
     async fn status(&self, _: BranchId) -> Result<PageServerStatus, PageError> {
         Err(self.error())
+    }
+}
+
+#[async_trait]
+impl JobSource for Unreachable {
+    async fn take(&self, _: &str) -> Result<Option<Assignment>, SourceError> {
+        Err(SourceError(self.0.clone()))
+    }
+
+    async fn renew(&self, _: LeaseId) -> Result<bool, SourceError> {
+        Err(SourceError(self.0.clone()))
+    }
+
+    async fn finish(&self, _: LeaseId, _: Result<Vec<LayerDescriptor>, String>) -> Result<bool, SourceError> {
+        Err(SourceError(self.0.clone()))
+    }
+
+    async fn list(&self) -> Result<(Vec<WorkerSeen>, Vec<OfferSeen>), SourceError> {
+        Err(SourceError(self.0.clone()))
     }
 }

@@ -6,6 +6,7 @@ use logstore::client::{LogClient, MetadataClient};
 use logstore::grpc::{Operator, RemoteLog};
 
 use crate::ctl_branch::BranchArguments;
+use crate::ctl_compactors::CompactorsArguments;
 use crate::ctl_pages::ShardArguments;
 use crate::log_options::{ClusterOptions, check_address};
 
@@ -24,6 +25,8 @@ enum CtlCommand {
     Branch(BranchArguments),
     /// Shards and the page servers that serve them.
     Shard(ShardArguments),
+    /// Shows the compactors that page servers have heard of, and what there is to rewrite.
+    Compactors(CompactorsArguments),
 }
 
 #[derive(Args)]
@@ -75,6 +78,7 @@ pub fn run(arguments: CtlArguments) -> Result<(), String> {
         CtlCommand::Log(arguments) => runtime.block_on(log(arguments)),
         CtlCommand::Branch(arguments) => runtime.block_on(crate::ctl_branch::run(arguments)),
         CtlCommand::Shard(arguments) => runtime.block_on(crate::ctl_pages::run(arguments)),
+        CtlCommand::Compactors(arguments) => runtime.block_on(crate::ctl_compactors::run(arguments)),
     }
 }
 

@@ -13,7 +13,6 @@ use logstore::cluster::{LogMember, MemberConfig};
 use logstore::grpc::Credentials;
 use logstore::{LogStore, LogStoreConfig};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::archive::ArchiveArguments;
 use crate::directory::DataDirectory;
@@ -167,13 +166,12 @@ impl StatusSource for LogNode {
 
 async fn serve_grpc(listener: TcpListener, services: tonic::service::Routes) -> Result<(), tonic::transport::Error> {
     tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .add_routes(services)
-        .serve_with_incoming(TcpListenerStream::new(listener))
+        .serve_with_incoming(shell::incoming(listener))
         .await
 }
 

@@ -3,9 +3,11 @@
 mod admin;
 mod archive;
 mod cluster;
+mod compactor;
 mod compute;
 mod ctl;
 mod ctl_branch;
+mod ctl_compactors;
 mod ctl_pages;
 mod dev;
 mod directory;
@@ -60,7 +62,7 @@ enum Command {
     Dev(dev::DevArguments),
     /// Runs one node of the log service.
     Logstore(logstore_node::LogstoreArguments),
-    /// Serves pages: replays the log into layers on an object store.
+    /// Serves pages: replays the log into layers on an object store. Or rewrites layers for those who do.
     Pageserver(pageserver::PageServerArguments),
     /// Runs the primary of a branch: connect with any Postgres client.
     Compute(compute::ComputeArguments),

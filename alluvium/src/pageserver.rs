@@ -5,17 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use pageserver::cluster::agent::{Agent, Identity};
 use pageserver::cluster::descendants::RegisteredDescendants;
 use pageserver::cluster::directory::Directory;
 use pageserver::cluster::record::MAX_TEXT_BYTES;
 use pageserver::compaction::CompactionSettings;
-use pageserver::grpc::PageService;
+use pageserver::compactors::Offers;
+use pageserver::grpc::{JobService, PageService};
 use pageserver::{PageHost, PageServerConfig};
 use storage::layout::{MAX_SHARDS, STRIPE_PAGES, ShardLayout};
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use uuid::Uuid;
 
@@ -24,11 +24,16 @@ use crate::directory::DataDirectory;
 use crate::log_options::check_address;
 use crate::status::Tiers;
 use crate::store::StoreArguments;
-use crate::{admin, shell, size};
+use crate::{admin, compactor, shell, size};
 
 /// Settings of `alluvium pageserver`.
 #[derive(Args)]
 pub struct PageServerArguments {
+    /// What this process does. A compactor takes rewrites of layers off the page servers that have the same --log and --store; of
+    /// the other options it uses --id, --admin-listen and --memory, 64 MiB for each job at a time.
+    #[arg(long, env = "ALLUVIUM_PAGESERVER_ROLE", value_enum, default_value = "pages")]
+    role: Role,
+
     /// Address for computes.
     #[arg(long, env = "ALLUVIUM_PAGESERVER_LISTEN", default_value = "127.0.0.1:6500")]
     listen: SocketAddr,
@@ -39,7 +44,7 @@ pub struct PageServerArguments {
 
     /// Name of this server among the page servers; it may be started again under it. Without this, its address.
     #[arg(long, env = "ALLUVIUM_PAGESERVER_ID")]
-    id: Option<String>,
+    pub id: Option<String>,
 
     /// Into how many shards a new database is cut: they are spread over all page servers. `alluvium ctl shard split` makes them twice as many.
     #[arg(long, env = "ALLUVIUM_SHARDS", default_value_t = 4,
@@ -48,14 +53,14 @@ pub struct PageServerArguments {
 
     /// Address for /metrics and /healthz. Keep it on loopback: it has no authentication.
     #[arg(long, env = "ALLUVIUM_PAGESERVER_ADMIN_LISTEN", default_value = "127.0.0.1:8433")]
-    admin_listen: SocketAddr,
+    pub admin_listen: SocketAddr,
 
     /// Nodes of the log service: host:port,host:port,host:port. Some are enough.
     #[arg(long, env = "ALLUVIUM_LOG_SERVICE", required = true, value_delimiter = ',')]
-    log: Vec<String>,
+    pub log: Vec<String>,
 
     #[command(flatten)]
-    store: StoreArguments,
+    pub store: StoreArguments,
 
     /// Where layers are cached. May be deleted at any time.
     #[arg(long, env = "ALLUVIUM_PAGESERVER_DATA_DIR", default_value = "alluvium-pageserver")]
@@ -75,7 +80,16 @@ pub struct PageServerArguments {
 
     /// Memory for buffers and caches, such as 512MiB or 4GiB.
     #[arg(long, env = "ALLUVIUM_PAGESERVER_MEMORY", default_value = "512MiB", value_parser = size::parse)]
-    memory: u64,
+    pub memory: u64,
+}
+
+/// What a process of `alluvium pageserver` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Serves pages.
+    Pages,
+    /// Rewrites layers for those who do.
+    Compactor,
 }
 
 /// Less than this leaves no room for buffers of a useful size.
@@ -84,7 +98,10 @@ const LEAST_MEMORY_BYTES: u64 = 64 << 20;
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(arguments: PageServerArguments) -> Result<(), String> {
     shell::check_memory(arguments.memory, LEAST_MEMORY_BYTES)?;
-    shell::run(64, serve(arguments))
+    match arguments.role {
+        Role::Pages => shell::run(64, serve(arguments)),
+        Role::Compactor => shell::run(64, compactor::serve(arguments)),
+    }
 }
 
 async fn serve(arguments: PageServerArguments) -> Result<(), String> {
@@ -99,7 +116,9 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
     let descendants = RegisteredDescendants::new(directory_of_servers.clone(), store.clone());
     let defaults = PageServerConfig::new(shell::MAIN_BRANCH, arguments.memory / 4 * 3);
     let retention = size::retention(arguments.retention, arguments.retention_time);
+    let offers = Arc::new(Offers::default());
     let config = PageServerConfig {
+        offers: Some(offers.clone()),
         descendants: Some(Arc::new(descendants)),
         compaction: CompactionSettings { retention, ..defaults.compaction },
         cache_dir: Some(directory.sub("layers")?),
@@ -119,8 +138,8 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
     let pages = Arc::new(PageHost::new(config, store, log.clone()));
     let agent = Agent::new(identity, directory_of_servers, pages.clone());
 
-    let service = Server::builder().add_service(PageService::new(pages.clone()));
-    let mut serving = tokio::spawn(service.serve_with_incoming(TcpListenerStream::new(listener)));
+    let service = Server::builder().add_service(PageService::new(pages.clone())).add_service(JobService::new(offers));
+    let mut serving = tokio::spawn(service.serve_with_incoming(shell::incoming(listener)));
     let (stop, stopped) = watch::channel(false);
     let mut taking_part = tokio::spawn(agent.run(layout, stopped));
     let own = pages.clone();

@@ -8,6 +8,7 @@ use storage::BranchId;
 use storage::object::RetryPolicy;
 use tokio::net::TcpListener;
 use tonic::transport::Endpoint;
+use tonic::transport::server::TcpIncoming;
 
 /// The branch that a new database begins with.
 pub const MAIN_BRANCH: BranchId = BranchId(1);
@@ -76,6 +77,12 @@ pub async fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Stri
         }
         _ => format!("cannot listen on {address}: {error}"),
     })
+}
+
+/// The connections that come to a listener, for a gRPC server, which takes settings of sockets for those it makes itself only.
+/// Answers go out at once (TCP_NODELAY): else small ones wait until the other side has acknowledged the one before.
+pub fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 /// The address that a listener got, which differs from the one asked for when that had port 0.

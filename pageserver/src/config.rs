@@ -10,6 +10,7 @@ use storage::{BranchId, ShardId};
 use crate::admission::AdmissionSettings;
 use crate::cluster::descendants::Descendants;
 use crate::compaction::CompactionSettings;
+use crate::compactors::Offers;
 use crate::lineage::Lineage;
 
 /// Settings of one page server serving one shard.
@@ -59,6 +60,10 @@ pub struct PageServerConfig {
     pub retry_pause: Duration,
     /// What other branches need of this one. `None`: there are no other branches.
     pub descendants: Option<Arc<dyn Descendants>>,
+    /// Where rewrites are offered to compactors. `None`: the server does them all itself.
+    pub offers: Option<Arc<Offers>>,
+    /// Wait between searches for objects that nobody names and nobody will.
+    pub sweep_pause: Duration,
 }
 
 impl PageServerConfig {
@@ -88,6 +93,8 @@ impl PageServerConfig {
             clock: WallClock::default(),
             retry_pause: Duration::from_millis(500),
             descendants: None,
+            offers: None,
+            sweep_pause: Duration::from_secs(600),
         }
     }
 }

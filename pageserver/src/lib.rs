@@ -19,6 +19,7 @@ pub mod caches;
 pub mod client;
 pub mod cluster;
 pub mod compaction;
+pub mod compactors;
 pub mod config;
 pub mod grpc;
 pub mod host;

@@ -26,6 +26,18 @@ pub const LAYERS: &str = "alluvium_pageserver_layers";
 pub const SHARDS: &str = "alluvium_pageserver_shards";
 /// Bytes written to layers, by the work that wrote them.
 pub const WRITTEN_BYTES: &str = "alluvium_pageserver_written_bytes_total";
+/// Rewrites, by who did them and how they ended.
+pub const COMPACTION_JOBS: &str = "alluvium_pageserver_compaction_jobs_total";
+/// Rewrites on offer to compactors, and those that one of them has.
+pub const COMPACTION_OFFERS: &str = "alluvium_pageserver_compaction_offers";
+/// Compactors that were heard of lately.
+pub const COMPACTORS: &str = "alluvium_pageserver_compactors";
+/// Jobs that a compactor ended, by outcome.
+pub const COMPACTOR_JOBS: &str = "alluvium_compactor_jobs_total";
+/// Jobs that a compactor is working on.
+pub const COMPACTOR_RUNNING: &str = "alluvium_compactor_running";
+/// Bytes of layers that a compactor wrote.
+pub const COMPACTOR_WRITTEN_BYTES: &str = "alluvium_compactor_written_bytes_total";
 /// Bytes that the scrubber has read.
 pub const SCRUBBED_BYTES: &str = "alluvium_pageserver_scrubbed_bytes_total";
 /// Damages that the scrubber has found.

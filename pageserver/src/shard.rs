@@ -1,6 +1,7 @@
 //! One shard being served: its view, its manifest, and what readers and background tasks share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use crate::admission::Admission;
 use crate::caches::Caches;
 use crate::compaction::{Job, JobContext, LayerId};
+use crate::compactors::{Assignment, LeaseId, NAMES_OF_LEASE};
 use crate::config::PageServerConfig;
 use crate::decode::PageBatch;
 use crate::metrics as names;
@@ -60,6 +62,8 @@ pub(crate) struct Shard {
     stop: watch::Sender<bool>,
     /// From where history will be kept, while some of it is being dropped.
     intended_horizon: AtomicU64,
+    /// Names that were given away for jobs whose results are not wanted any more.
+    strays: Mutex<Strays>,
     /// Of the last check of the whole shard.
     report: Mutex<ScrubReport>,
 }
@@ -105,6 +109,7 @@ impl Shard {
             lost: AtomicBool::new(false),
             stop: watch::Sender::new(false),
             intended_horizon: AtomicU64::new(0),
+            strays: Mutex::new(Strays { sweeps_due: SWEEPS, names: VecDeque::new() }),
             report: Mutex::default(),
         })
     }
@@ -340,6 +345,44 @@ impl Shard {
         work(&context).await
     }
 
+    /// A job for a compactor, with names that nobody else has.
+    pub fn assignment(&self, job: &Job) -> Assignment {
+        let sequence = self.next_sequence.fetch_add(NAMES_OF_LEASE, Ordering::Relaxed);
+        let first_name = LayerName { generation: self.generation, sequence };
+        Assignment {
+            lease: LeaseId { branch: self.config.branch, shard: self.config.shard, first_name },
+            job: job.clone(),
+            layer_target_bytes: self.config.compaction.layer_target_bytes,
+            names: NAMES_OF_LEASE,
+        }
+    }
+
+    /// Layers of these names will never be part of the shard.
+    pub fn note_stray_names(&self, assignment: &Assignment) {
+        let first = assignment.lease.first_name.sequence;
+        let mut strays = self.strays.lock();
+        if strays.names.len() == MOST_STRAY_RANGES {
+            // Whoever owns the shard next finds them.
+            strays.names.pop_front();
+        }
+        strays.names.push_back(first..first.saturating_add(assignment.names));
+        strays.sweeps_due = SWEEPS;
+    }
+
+    /// Whether there may be strays that were not looked for; counts as having looked.
+    pub fn begin_sweep(&self) -> bool {
+        let mut strays = self.strays.lock();
+        let due = strays.sweeps_due > 0;
+        strays.sweeps_due = strays.sweeps_due.saturating_sub(1);
+        due
+    }
+
+    /// Looks for strays again, some time.
+    pub fn sweep_again(&self) {
+        let mut strays = self.strays.lock();
+        strays.sweeps_due = strays.sweeps_due.max(1);
+    }
+
     /// Object key of a layer.
     pub fn layer_key(&self, name: LayerName) -> String {
         storage::layer::layer_key(&self.prefix, name)
@@ -350,10 +393,24 @@ impl Shard {
         format!("{}/layers", self.prefix)
     }
 
-    /// Whether a layer was written by an earlier owner.
-    pub fn is_from_earlier_owner(&self, name: LayerName) -> bool {
-        name.generation < self.generation
+    /// Whether a layer that the manifest does not name never will be named: it is an earlier owner's, or of a job whose
+    /// result is not wanted any more.
+    pub fn is_stray(&self, name: LayerName) -> bool {
+        let lost = || self.strays.lock().names.iter().any(|names| names.contains(&name.sequence));
+        name.generation < self.generation || (name.generation == self.generation && lost())
     }
+}
+
+/// Strays are looked for twice: a worker that was slow or paused may write after the first time.
+const SWEEPS: u32 = 2;
+/// Jobs whose names are remembered for that.
+const MOST_STRAY_RANGES: usize = 1024;
+
+#[derive(Debug)]
+struct Strays {
+    /// Of the generation, oldest first.
+    names: VecDeque<Range<u64>>,
+    sweeps_due: u32,
 }
 
 impl Drop for Shard {

@@ -12,3 +12,9 @@ pub mod pageserver {
     #![allow(missing_docs, clippy::all, clippy::pedantic)]
     tonic::include_proto!("alluvium.pageserver.v1");
 }
+
+/// Page servers and their compactors: `proto/compaction.proto`.
+pub mod compaction {
+    #![allow(missing_docs, clippy::all, clippy::pedantic)]
+    tonic::include_proto!("alluvium.compaction.v1");
+}

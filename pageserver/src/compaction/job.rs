@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
+use storage::beside::runs_alone;
 use storage::layer::format::LayerIdentity;
 use storage::layer::{
     LayerDescriptor, LayerError, LayerKind, LayerName, LayerReader, LayerScan, RunSettings, RunWriter,
@@ -185,6 +186,24 @@ impl<'a> MergedScan<'a> {
     async fn advance(&mut self) -> Result<(), LayerError> {
         self.step().await?;
         self.settle().await
+    }
+}
+
+/// Does work beside the runtime's tasks. Rewriting is mostly computation: on a thread of its own it leaves the runtime's to
+/// readers. On a runtime with one thread it runs in place.
+pub async fn apart<T, F>(work: impl FnOnce() -> F + Send + 'static) -> Result<T, JobError>
+where
+    F: Future<Output = Result<T, JobError>>,
+    T: Send + 'static,
+{
+    if runs_alone() {
+        return work().await;
+    }
+    let runtime = tokio::runtime::Handle::current();
+    match tokio::task::spawn_blocking(move || runtime.block_on(work())).await {
+        Ok(outcome) => outcome,
+        Err(error) if error.is_panic() => Err(JobError::Panicked(error.to_string())),
+        Err(_) => Err(JobError::Stopped),
     }
 }
 

@@ -29,7 +29,7 @@ mod tiling;
 #[cfg(test)]
 mod tests;
 
-pub use job::{JobContext, JobError, MadePages, run_job, write_buffer};
+pub use job::{JobContext, JobError, MadePages, apart, run_job, write_buffer};
 pub use loads::tile_loads;
 pub use plan::{
     ALL_PAGES, Floor, Garbage, Job, JobKind, TileLoad, depth, image_job, keep_from, live_runs, plan_garbage,

@@ -1,9 +1,10 @@
 //! Page servers over gRPC: the service, the client, and what both say to each other.
 //!
 //! Many batches share one bidirectional stream. Each answer names its request and carries a status for each page, so a
-//! page that cannot be given neither ends the stream nor holds up others.
+//! page that cannot be given neither ends the stream nor holds up others. Compactors ask for jobs beside it.
 
 mod client;
+mod jobs;
 mod server;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ use storage::{BranchId, Lsn, PageNo, ShardId};
 use crate::client::{GetPage, PageError, PageImage, Priority};
 
 pub use client::GrpcPageClient;
+pub use jobs::{GrpcJobs, JobService};
 pub use server::PageService;
 
 /// Most pages in one request, so that its answer stays well below gRPC's limit of 4 MiB for a message.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::beside::runs_alone;
 use storage::layer::LayerDescriptor;
 use storage::manifest::Manifest;
 
 use super::after_failure;
 use super::garbage::{discard, drop_due_history};
-use crate::compaction::{Job, JobError, plan_images, plan_merge, run_job, tile_loads};
+use crate::compaction::{Job, JobError, apart, plan_images, plan_merge, run_job, tile_loads};
+use crate::compactors::{Assignment, Handed, check};
 use crate::metrics as names;
 use crate::shard::{LayersInUse, Shard, layer_bytes};
 
@@ -93,16 +93,62 @@ async fn compact_once(shard: &Arc<Shard>, job: &Job) -> Result<(), JobError> {
 }
 
 async fn rewrite(shard: &Arc<Shard>, job: &Job) -> Result<Vec<LayerDescriptor>, JobError> {
-    if runs_alone() {
-        return shard.with_job_context(false, async |context| run_job(context, job).await).await;
+    if let Some(layers) = hand_over(shard, job).await? {
+        return Ok(layers);
     }
-    // Rewriting is mostly computation: on a thread of its own it leaves the runtime's to readers.
-    let (runtime, owned, rewrite) = (tokio::runtime::Handle::current(), shard.clone(), job.clone());
+    let (owned, rewrite) = (shard.clone(), job.clone());
     let work =
-        move || runtime.block_on(owned.with_job_context(false, async |context| run_job(context, &rewrite).await));
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(error) if error.is_panic() => Err(JobError::Panicked(error.to_string())),
-        Err(_) => Err(JobError::Stopped),
+        move || async move { owned.with_job_context(false, async |context| run_job(context, &rewrite).await).await };
+    let outcome = apart(work).await;
+    ended("server", if outcome.is_ok() { "done" } else { "failed" });
+    outcome
+}
+
+fn ended(by: &'static str, outcome: &'static str) {
+    metrics::counter!(names::COMPACTION_JOBS, "by" => by, "outcome" => outcome).increment(1);
+}
+
+/// A job whose worker is gone is offered once more.
+const OFFERED_TIMES: usize = 2;
+
+/// What compactors make of a job; `None`: the server has to do it itself.
+async fn hand_over(shard: &Arc<Shard>, job: &Job) -> Result<Option<Vec<LayerDescriptor>>, JobError> {
+    let Some(offers) = &shard.config.offers else { return Ok(None) };
+    for _ in 0..OFFERED_TIMES {
+        let assignment = shard.assignment(job);
+        let handed = tokio::select! {
+            handed = offers.hand_over(assignment.clone()) => handed,
+            () = shard.stopped() => return Err(JobError::Stopped),
+        };
+        let (reason, outcome) = match handed {
+            Handed::Nobody => return Ok(None),
+            Handed::Lost => ("it was not heard of any more".to_owned(), "lost"),
+            Handed::Failed(reason) => (reason, "failed"),
+            Handed::Done(layers) => match checked(shard, &assignment, &layers).await {
+                Ok(()) => {
+                    ended("compactor", "done");
+                    return Ok(Some(layers));
+                }
+                Err(reason) => (reason, "refused"),
+            },
+        };
+        ended("compactor", outcome);
+        tracing::warn!(lease = %assignment.lease, %reason, outcome, "a compactor did not do its job");
+        // Whatever it has written, and may go on to write, nobody will ever name.
+        shard.note_stray_names(&assignment);
+        if outcome != "lost" {
+            break;
+        }
     }
+    Ok(None)
+}
+
+/// Whether layers are what the job was to make, and their objects what they are said to be.
+async fn checked(shard: &Shard, assignment: &Assignment, layers: &[LayerDescriptor]) -> Result<(), String> {
+    check(assignment, layers)?;
+    let stored = shard.reader.uncached();
+    for layer in layers {
+        stored.index(layer).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }

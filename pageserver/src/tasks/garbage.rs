@@ -7,6 +7,7 @@ use std::time::Duration;
 use storage::Lsn;
 use storage::layer::LayerName;
 use storage::manifest::Manifest;
+use tokio::time::Instant;
 
 use super::after_failure;
 use crate::cluster::descendants::Kept;
@@ -90,14 +91,19 @@ async fn drop_history(shard: &Shard, intended: Lsn, now_us: u64) -> bool {
     shard.update_manifest(change).await.is_ok() && dropped
 }
 
-/// Deletes what the manifest calls garbage, then takes it off the manifest; at first also what earlier owners wrote and
+/// Deletes what the manifest calls garbage, then takes it off the manifest; also what earlier owners and lost jobs wrote and
 /// no manifest ever named.
 pub(crate) async fn delete_garbage(shard: Arc<Shard>) {
-    if let Err(error) = delete_strays(&shard).await {
-        // Costs space until the next start.
-        tracing::warn!(branch = %shard.config.branch, %error, "leftovers of earlier owners not deleted");
-    }
+    let mut swept: Option<Instant> = None;
     while !shard.stopping() && !shard.is_lost() {
+        if swept.is_none_or(|swept| swept.elapsed() >= shard.config.sweep_pause) && shard.begin_sweep() {
+            swept = Some(Instant::now());
+            if let Err(error) = delete_strays(&shard).await {
+                // Costs space until the next trial.
+                tracing::warn!(branch = %shard.config.branch, %error, "leftovers not deleted");
+                shard.sweep_again();
+            }
+        }
         let garbage = shard.manifest().await.garbage;
         shard.pause(DELETE_DELAY).await;
         if garbage.is_empty() || shard.stopping() || shard.is_lost() {
@@ -127,7 +133,7 @@ pub(crate) async fn delete_garbage(shard: Arc<Shard>) {
 }
 
 /// Layers of earlier generations that the manifest does not name were never in it and cannot get in any more: their
-/// owner's next change to the manifest would fail.
+/// owner's next change to the manifest would fail. Nor can those of jobs whose leases are over.
 async fn delete_strays(shard: &Shard) -> Result<(), storage::object::ObjectError> {
     let manifest = shard.manifest().await;
     let whose = (manifest.branch, manifest.shard);
@@ -135,7 +141,7 @@ async fn delete_strays(shard: &Shard) -> Result<(), storage::object::ObjectError
     let named: HashSet<_> = own.chain(manifest.garbage).collect();
     for key in shard.store.list(&shard.layers_prefix()).await? {
         let name = key.rsplit('/').next().and_then(LayerName::parse);
-        let Some(name) = name.filter(|name| shard.is_from_earlier_owner(*name) && !named.contains(name)) else {
+        let Some(name) = name.filter(|name| shard.is_stray(*name) && !named.contains(name)) else {
             continue;
         };
         if shard.stopping() || shard.is_lost() {

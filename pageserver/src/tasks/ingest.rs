@@ -90,6 +90,9 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
                 let view = shard.view();
                 shard.publish();
                 shard.admission.report();
+                if let Some(offers) = &shard.config.offers {
+                    offers.report();
+                }
                 let repairs = shard.disk.as_ref().map_or(0, DiskCache::repairs);
                 metrics::counter!(names::CACHE_REPAIRS).absolute(repairs);
                 let log_bytes = view.open().end_lsn().since(view.open().start_lsn());

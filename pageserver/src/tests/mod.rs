@@ -48,7 +48,7 @@ impl Fixture {
         Fixture { store, log: Arc::new(FakeLog::new()), workload: Workload::new(seed, page_space) }
     }
 
-    async fn start(&self, config: PageServerConfig) -> PageServer {
+    pub async fn start(&self, config: PageServerConfig) -> PageServer {
         PageServer::start(config, self.store.clone(), self.log.clone()).await.expect("the shard is free")
     }
 
