@@ -41,7 +41,7 @@ fn main() {
         let config = ComputeConfig {
             governor: GovernorConfig::OFF,
             branch: BranchId(1),
-            memory_bytes: 1 << 30,
+            memory_bytes: 384 << 20,
             transaction_limit_bytes: 64 << 20,
             ..ComputeConfig::new(BranchId(1), 0)
         };

@@ -453,20 +453,17 @@ impl PageCache {
         if self.pool.available() < self.pool.limit() / 16 {
             return None;
         }
-        let made = self.pool.take()?;
         let guard = epoch::pin();
         let sealed = self.positions.sealed();
+        // What an open group has changed already needs no copy: most of the hottest pages.
         let source = self.current(page, &guard).map(|frame| (frame, self.pool.header(frame).lsn()));
-        let Some((source, lsn)) = source.filter(|(_, lsn)| *lsn <= sealed) else {
-            self.pool.give_back(made);
-            return None;
-        };
+        let (source, lsn) = source.filter(|(_, lsn)| *lsn <= sealed)?;
         // SAFETY: the source is sealed and protected by the guard.
         let content = unsafe { self.pool.page(source) };
         if !content.is_leaf() {
-            self.pool.give_back(made);
             return None;
         }
+        let made = self.pool.take()?;
         // SAFETY: just taken, so nobody else has it.
         unsafe { self.pool.page_mut(made) }.clone_from(content);
         Some(CopiedPage { page, source, lsn, made: Some(made), pool: self.pool.clone() })

@@ -7,9 +7,9 @@ use crossbeam_epoch as epoch;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use sql::error::{Result, SqlError, SqlState};
-use storage::btree::{self, Prepared};
+use storage::btree::{self, LocatedPages, Prepared};
 use storage::page::PAGE_SIZE_BYTES;
-use storage::{Lsn, PageNo, TreeId};
+use storage::{Lsn, TreeId};
 
 use super::writer::{BatchWriter, NewestReader};
 use super::{Inner, Sequencer, SequencerError};
@@ -59,7 +59,7 @@ pub(crate) struct Commit {
 /// What a commit has at hand when it enters.
 #[derive(Default)]
 struct Supplies {
-    copies: Vec<CopiedPage>,
+    copies: SmallVec<[CopiedPage; 4]>,
     /// Pages that were missing, kept in memory until the commit is through.
     pins: Vec<PinnedPage>,
 }
@@ -152,7 +152,7 @@ impl Sequencer {
 
     /// The pages that a tree's writes will touch, if they are in memory. No snapshot protects the sealed LSN: when
     /// a pause has let its versions go, a newer one is at hand, and fetching the old would be for nothing.
-    fn locate_in_memory(&self, tree: &CommitTree) -> Result<Vec<PageNo>, CacheError> {
+    fn locate_in_memory(&self, tree: &CommitTree) -> Result<LocatedPages, CacheError> {
         let mut at = self.positions.sealed();
         loop {
             let located = btree::locate(&GuardedReader::new(&self.cache, at), tree.tree, tree.keys());
@@ -165,13 +165,13 @@ impl Sequencer {
     }
 
     /// [`Sequencer::gather`] for a tree whose pages are not all in memory: brings in and pins them.
-    fn gather_slowly(&self, tree: &CommitTree, supplies: &mut Supplies) -> Result<Vec<PageNo>> {
+    fn gather_slowly(&self, tree: &CommitTree, supplies: &mut Supplies) -> Result<LocatedPages> {
         let at = self.positions.sealed();
         let _protected = self.cache.protect(at);
         let reader = SnapshotReader::new(self.cache.clone(), at);
         let pages = match btree::locate(&reader, tree.tree, tree.keys()) {
             Ok(pages) => pages,
-            Err(CacheError::Tree(_) | CacheError::Page(_)) => return Ok(Vec::new()),
+            Err(CacheError::Tree(_) | CacheError::Page(_)) => return Ok(LocatedPages::new()),
             Err(error) => return Err(error.into()),
         };
         for page in &pages {

@@ -40,7 +40,7 @@ pub use cursor::Cursor;
 pub use overflow::{free_overflow, write_overflow, write_overflow_to};
 pub(crate) use prepare::is_inline;
 pub use prepare::{Prepared, check_limits, prepare};
-pub use read::{Value, get, get_many, locate, read_overflow};
+pub use read::{LocatedPages, Value, get, get_many, locate, read_overflow};
 pub use reclaim::{Reclaimed, reclaim_step};
 pub use replace::{
     LeafAt, Replacement, ReplacementNeeds, collect_value, count_leaves, find_leaf_at, finish_replacing,

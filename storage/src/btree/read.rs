@@ -2,6 +2,8 @@
 
 use std::ops::{Deref, Range};
 
+use smallvec::SmallVec;
+
 use super::{PageReader, TreeError};
 use crate::ids::{PageNo, TreeId};
 use crate::page::{EntryValue, OverflowRef, Page, PageKind};
@@ -87,6 +89,9 @@ pub(super) fn find_leaf<'r, R: PageReader>(reader: &'r R, tree: TreeId, key: &[u
     Ok(page)
 }
 
+/// Pages that a writer will touch: few, for most commits.
+pub type LocatedPages = SmallVec<[PageNo; 8]>;
+
 /// The pages that the sorted `keys` will touch: paths, leaves and the heads of values out of line, each
 /// once, in the order met. Reading them brings them to memory, so a writer calls this before it enters
 /// the sequencer.
@@ -94,9 +99,9 @@ pub fn locate<'k, R: PageReader>(
     reader: &R,
     tree: TreeId,
     keys: impl IntoIterator<Item = &'k [u8]>,
-) -> Result<Vec<PageNo>, R::Error> {
-    let mut pages = Vec::new();
-    let mut path = Vec::new();
+) -> Result<LocatedPages, R::Error> {
+    let mut pages = LocatedPages::new();
+    let mut path: SmallVec<[PageNo; 8]> = SmallVec::new();
     for key in keys {
         let mut number = tree.0;
         let mut page = reader.page(number)?;
