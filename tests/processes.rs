@@ -7,9 +7,12 @@ mod harness;
 use std::path::Path;
 use std::time::Duration;
 
+use harness::cluster::Cluster;
 use harness::pgbench;
 use harness::s3::{Fault, Honesty, S3Server};
 use harness::tier::{TestLog, Tier};
+use logstore::client::LogClient;
+use storage::BranchId;
 
 /// What the tiers of a test share.
 struct Places<'a> {
@@ -194,6 +197,63 @@ async fn shards_of_a_killed_page_server_are_served_by_two_others() {
     compute.stop();
     running.into_iter().for_each(Tier::stop);
     log.store.shutdown();
+}
+
+/// Each of two page servers is sent its part of the log, and what both need of the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_page_servers_are_sent_half_of_the_log_each() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let servers = ["one", "two"];
+    let cluster = Cluster::start(directory.path(), &servers).await;
+    cluster.wait_for_shards(&servers, &[2, 2], Duration::from_secs(30)).await;
+    let metrics = |name: &str| servers.map(|id| cluster.metric(&cluster.pages[id], name));
+    // Each has two shards, which both tell how far they are.
+    let read_to = || metrics("alluvium_pageserver_ingested_lsn").map(|sum| sum / 2.0);
+    let log = cluster.log.client();
+    let settled = async || {
+        let begun = std::time::Instant::now();
+        loop {
+            let status = log.status(BranchId(1)).await.expect("the log answers");
+            let (read, end) = (read_to(), status.durable_lsn.0 as f64);
+            if read == [end; 2] {
+                return end;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{read:?} of {end}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    // Of a stream, what was sent and what was left out; nothing is under way once all is read.
+    let sent = || metrics("alluvium_pageserver_log_received_bytes_total");
+    let omitted = || -> f64 {
+        let of_node = |node| cluster.metric(node, "alluvium_log_filter_omitted_bytes_total");
+        cluster.log.tiers().map(of_node).sum()
+    };
+    pgbench::initialise(cluster.address(), 1);
+    let end = settled().await;
+    let (total, left_out) = (sent().iter().sum::<f64>(), omitted());
+    eprintln!("{end} bytes loaded, {total} sent to four shards, {left_out} left out");
+    // However often a shard has moved meanwhile and read its log anew: four streams leave out three quarters each.
+    let part = total / (total + left_out);
+    assert!((0.23..0.3).contains(&part), "{part} of the log was sent");
+    // On a busy machine a server may be taken for dead, and its shards be read by the other: then once more.
+    for attempt in 0.. {
+        cluster.wait_for_shards(&servers, &[2, 2], Duration::from_secs(30)).await;
+        let (begin, before, omitted_before) = (settled().await, sent(), omitted());
+        pgbench::initialise(cluster.address(), 1);
+        let report = pgbench::run(cluster.address(), "prepared", 8, 2);
+        pgbench::check_sums(cluster.address(), report.processed);
+        let end = settled().await;
+        let now = sent();
+        let sent = [0, 1].map(|server| now[server] - before[server]);
+        let streams = (sent[0] + sent[1] + omitted() - omitted_before) / (end - begin);
+        let parts = sent.map(|sent| sent / (end - begin));
+        eprintln!("of {} bytes {parts:.3?} were sent in {streams:.2} streams", end - begin);
+        if (3.98..4.02).contains(&streams) {
+            assert!(parts.iter().all(|part| (0.4..0.6).contains(part)), "{parts:?}");
+            break;
+        }
+        assert!(attempt < 5, "shards keep moving");
+    }
 }
 
 /// Number of rows, their sum, and what they say, in one line.

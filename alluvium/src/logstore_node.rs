@@ -12,6 +12,7 @@ use control::status::{ClusterStatus, StatusSource};
 use logstore::cluster::{LogMember, MemberConfig};
 use logstore::grpc::Credentials;
 use logstore::{LogStore, LogStoreConfig};
+use pageserver::stream_filter::PageFiltering;
 use tokio::net::TcpListener;
 
 use crate::archive::ArchiveArguments;
@@ -109,7 +110,7 @@ async fn serve(arguments: LogstoreArguments) -> Result<(), String> {
         ..LogStoreConfig::new(directory.sub("log")?)
     };
     let credentials = Credentials { cluster: cluster.cluster_id, token, node_id };
-    let config = MemberConfig { store, credentials, peers };
+    let config = MemberConfig { store, credentials, peers, filtering: Some(Arc::new(PageFiltering)) };
     let member = tokio::task::block_in_place(|| LogMember::start(config))
         .map_err(|error| format!("cannot open the log: {error}"))?;
 

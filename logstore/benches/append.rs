@@ -146,7 +146,7 @@ async fn start_cluster(directory: &Path, count: u64) -> (Vec<LogMember>, RemoteL
             ..LogStoreConfig::new(data_dir)
         };
         let credentials = Credentials { cluster: "bench".to_owned(), token: String::new(), node_id };
-        let config = MemberConfig { store, credentials, peers: peers.clone() };
+        let config = MemberConfig { store, credentials, peers: peers.clone(), filtering: None };
         let member = tokio::task::block_in_place(|| LogMember::start(config)).expect("a member");
         let serving = tonic::transport::Server::builder().tcp_nodelay(true).add_routes(member.services());
         tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));

@@ -5,6 +5,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use storage::{BranchId, Epoch, Lsn};
 
+use crate::filter::{Pieces, StreamFilter, unfiltered};
+
 /// The right to write, and where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochGrant {
@@ -141,6 +143,18 @@ pub trait LogClient: Send + Sync {
         branch: BranchId,
         from_lsn: Lsn,
     ) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError>;
+
+    /// The same for a reader that wants only some of it: where it costs something to send the rest, it is left out. What comes
+    /// says of each piece whether it is whole. `from_lsn` is where a batch, or a part of one, begins.
+    async fn subscribe_filtered(
+        &self,
+        branch: BranchId,
+        from_lsn: Lsn,
+        filter: &StreamFilter,
+    ) -> Result<Pieces, LogError> {
+        let _ = filter;
+        self.subscribe(branch, from_lsn).await.map(unfiltered)
+    }
 
     /// State of a branch; zeros for one that was never written.
     async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError>;

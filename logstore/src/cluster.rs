@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::client::LogError;
+use crate::filter::Filtering;
 use crate::grpc::{Credentials, LogServer, PeerTransport, RaftServer, from_failure};
 use crate::joining::{self, Entrance, PeerAnswer};
 use crate::node::ClusterView;
@@ -36,7 +37,7 @@ const CHECK_PAUSE: Duration = Duration::from_secs(5);
 const REMINDER_ATTEMPTS: u32 = 50;
 
 /// Settings of a member.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemberConfig {
     /// The store's; its `peers` are empty.
     pub store: LogStoreConfig,
@@ -45,12 +46,15 @@ pub struct MemberConfig {
     /// Where the nodes listen, by number, this one included: those that begin the cluster, or some of those that
     /// make it up.
     pub peers: BTreeMap<u64, String>,
+    /// Understands filters of subscriptions; without it these carry everything.
+    pub filtering: Option<Arc<dyn Filtering>>,
 }
 
 /// A running node of a cluster.
 pub struct LogMember {
     store: Arc<LogStore>,
     credentials: Credentials,
+    filtering: Option<Arc<dyn Filtering>>,
     refused: watch::Receiver<Option<String>>,
     joining: JoinHandle<()>,
 }
@@ -92,7 +96,7 @@ impl LogMember {
             let reason = joining.run().await;
             refuse.send_replace(Some(reason));
         });
-        Ok(LogMember { store, credentials: config.credentials, refused, joining })
+        Ok(LogMember { store, credentials: config.credentials, filtering: config.filtering, refused, joining })
     }
 
     /// The node's store.
@@ -103,7 +107,8 @@ impl LogMember {
     /// What the node serves: clients, and its peers.
     pub fn services(&self) -> tonic::service::Routes {
         let writers = self.store.writers().clone();
-        let log = LogServer::service_beside(self.store.client(), self.store.metadata(), writers);
+        let log =
+            LogServer::service_beside(self.store.client(), self.store.metadata(), writers, self.filtering.clone());
         tonic::service::Routes::new(log).add_service(RaftServer::service(self.store.clone(), self.credentials.clone()))
     }
 

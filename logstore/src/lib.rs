@@ -4,6 +4,7 @@
 //!  LogClient ──► store (thread, queue) ──► node ──► core (Raft, no I/O)
 //!      ▲                                     ├────► segment (files: the log) ──► disk
 //!      └── subscription ◄── published ◄──────┴────► machine (epochs, ends, metadata)
+//!            └─ filter: what a reader wants, as those above the log understand it
 //! ```
 
 // Tests may read clocks, sleep and draw at random.
@@ -15,6 +16,7 @@ pub mod cluster;
 pub mod command;
 pub mod core;
 pub mod disk;
+pub mod filter;
 pub mod grpc;
 pub mod identity;
 pub mod joining;

@@ -13,6 +13,7 @@ use futures::stream::{BoxStream, StreamExt};
 use storage::{BranchId, Epoch, Lsn};
 
 use crate::client::{BranchStatus, EpochGrant, LogChunk, LogClient, LogError};
+use crate::filter::{Pieces, StreamFilter, StreamPiece};
 
 /// A log seen in the LSNs of branches.
 pub struct ShiftedLog {
@@ -94,6 +95,23 @@ impl LogClient for ShiftedLog {
             Err(failed) => Err(error(begin, failed)),
         };
         Ok(chunks.map(shift).boxed())
+    }
+
+    async fn subscribe_filtered(
+        &self,
+        branch: BranchId,
+        from_lsn: Lsn,
+        filter: &StreamFilter,
+    ) -> Result<Pieces, LogError> {
+        let begin = self.begin(branch);
+        let filter = StreamFilter { base_lsn: lsn(begin, filter.base_lsn), ..filter.clone() };
+        let pieces = self.inner.subscribe_filtered(branch, position(begin, from_lsn), &filter).await;
+        let pieces = pieces.map_err(|failed| error(begin, failed))?;
+        let shift = move |piece: Result<StreamPiece, LogError>| match piece {
+            Ok(piece) => Ok(piece.moved(|position| lsn(begin, position))),
+            Err(failed) => Err(error(begin, failed)),
+        };
+        Ok(pieces.map(shift).boxed())
     }
 
     async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError> {

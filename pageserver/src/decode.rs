@@ -1,7 +1,7 @@
 //! From log chunks to whole batches of records by page. Pure.
 
-use logstore::client::LogChunk;
-use storage::batch::{BatchDecoder, BatchError};
+use logstore::filter::{FilteredChunk, StreamPiece};
+use storage::batch::{BatchDecoder, BatchError, FilteredLog};
 use storage::{Lsn, PageNo};
 
 /// A transaction's records as a page server keeps them.
@@ -37,9 +37,14 @@ impl LogDecoder {
         LogDecoder { batches: BatchDecoder::new(from_lsn) }
     }
 
-    /// Takes a chunk.
-    pub fn feed(&mut self, chunk: LogChunk) -> Result<(), BatchError> {
-        self.batches.feed(chunk.start_lsn, chunk.epoch, chunk.bytes)
+    /// Takes a piece of the stream.
+    pub fn feed(&mut self, piece: StreamPiece) -> Result<(), BatchError> {
+        match piece {
+            StreamPiece::Whole(chunk) => self.batches.feed(chunk.start_lsn, chunk.epoch, chunk.bytes),
+            StreamPiece::Filtered(FilteredChunk { start_lsn, end_lsn, epoch, bytes }) => {
+                self.batches.feed_filtered(&FilteredLog { start_lsn, end_lsn, epoch, bytes })
+            }
+        }
     }
 
     /// The next whole batch, of whose records only those of the pages to `keep` are taken, in place of what `taken` holds.

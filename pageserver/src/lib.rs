@@ -29,6 +29,7 @@ pub mod owner;
 pub mod replay;
 pub mod scrub;
 pub mod server;
+pub mod stream_filter;
 
 mod buffer;
 mod decode;

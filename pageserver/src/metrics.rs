@@ -2,6 +2,8 @@
 
 /// LSN up to which the log has been taken into memory.
 pub const INGESTED_LSN: &str = "alluvium_pageserver_ingested_lsn";
+/// Bytes of log that came to the shards: of a branch with several, only what is theirs.
+pub const LOG_RECEIVED_BYTES: &str = "alluvium_pageserver_log_received_bytes_total";
 /// LSN up to which layers named by the manifest hold everything.
 pub const DURABLE_LSN: &str = "alluvium_pageserver_durable_lsn";
 /// Seconds from a request to its page.

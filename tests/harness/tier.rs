@@ -5,10 +5,13 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use logstore::filter::Filtering;
 use logstore::grpc::LogServer;
 use logstore::{LogStore, LogStoreConfig};
+use pageserver::stream_filter::PageFiltering;
 use tokio_stream::wrappers::TcpListenerStream;
 
 /// How long a start may take before the test gives up.
@@ -120,7 +123,8 @@ impl TestLog {
         let store = LogStore::open(LogStoreConfig::new(directory)).expect("the log opens");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let service = LogServer::service(store.client(), store.metadata());
+        let filtering: Arc<dyn Filtering> = Arc::new(PageFiltering);
+        let service = LogServer::service_beside(store.client(), store.metadata(), Arc::default(), Some(filtering));
         let serving = tonic::transport::Server::builder().add_service(service);
         tokio::spawn(async move { serving.serve_with_incoming(TcpListenerStream::new(listener)).await });
         TestLog { store, address }

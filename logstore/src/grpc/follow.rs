@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{BoxStream, StreamExt, unfold};
+use futures::stream::{StreamExt, unfold};
 use proto::logstore as wire;
 use storage::{BranchId, Epoch, Lsn};
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use super::append_stream::unavailable;
 use super::convert::from_failure;
 use super::endpoints::Endpoints;
 use crate::client::{LogChunk, LogError};
+use crate::filter::{FilteredChunk, Pieces, StreamFilter, StreamPiece};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
@@ -23,6 +24,7 @@ const STOOD: Duration = Duration::from_secs(5);
 struct Follower {
     endpoints: Arc<Endpoints>,
     branch: BranchId,
+    filter: Option<StreamFilter>,
     position: Lsn,
     patience: Duration,
     stream: Option<Streaming<wire::SubscribeResponse>>,
@@ -33,16 +35,18 @@ struct Follower {
     ended: bool,
 }
 
-/// Chunks of `branch` from `from_lsn` on. Gives up once no node has answered for `patience`.
+/// What `branch` holds from `from_lsn` on, or what `filter` wants of it. Gives up once no node has answered for `patience`.
 pub(super) async fn follow(
     endpoints: Arc<Endpoints>,
     branch: BranchId,
     from_lsn: Lsn,
+    filter: Option<StreamFilter>,
     patience: Duration,
-) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError> {
+) -> Result<Pieces, LogError> {
     let mut follower = Follower {
         endpoints,
         branch,
+        filter,
         position: from_lsn,
         patience,
         stream: None,
@@ -74,8 +78,13 @@ impl Follower {
         let deadline = *self.deadline.get_or_insert_with(|| now() + patience);
         loop {
             let (mut refused, mut unreachable) = (None, None);
+            let (filter, filter_base_lsn) = match &self.filter {
+                Some(filter) => (filter.bytes.clone(), filter.base_lsn.0),
+                None => Default::default(),
+            };
             for (_, mut client) in self.endpoints.readers() {
-                let request = wire::SubscribeRequest { branch: self.branch.0, from_lsn: self.position.0 };
+                let (branch, from_lsn, filter) = (self.branch.0, self.position.0, filter.clone());
+                let request = wire::SubscribeRequest { branch, from_lsn, filter, filter_base_lsn };
                 let subscribed = tokio::time::timeout_at(deadline, async {
                     let mut stream =
                         client.subscribe(request).await.map_err(|status| unavailable(&status))?.into_inner();
@@ -118,18 +127,22 @@ impl Follower {
         Ok(())
     }
 
-    async fn next(&mut self) -> Result<LogChunk, LogError> {
+    async fn next(&mut self) -> Result<StreamPiece, LogError> {
         loop {
             let Some(stream) = &mut self.stream else {
                 self.connect().await?;
                 continue;
             };
             let ended = match stream.message().await {
-                Ok(Some(wire::SubscribeResponse { start_lsn, epoch, bytes, failure: None })) => {
-                    let chunk = LogChunk { start_lsn: Lsn(start_lsn), epoch: Epoch(epoch), bytes };
-                    self.position = chunk.start_lsn.advance(chunk.bytes.len() as u64);
+                Ok(Some(wire::SubscribeResponse { start_lsn, epoch, bytes, filtered_end_lsn, failure: None })) => {
+                    let (start_lsn, end_lsn, epoch) = (Lsn(start_lsn), Lsn(filtered_end_lsn), Epoch(epoch));
+                    let piece = match filtered_end_lsn {
+                        0 => StreamPiece::Whole(LogChunk { start_lsn, epoch, bytes }),
+                        _ => StreamPiece::Filtered(FilteredChunk { start_lsn, end_lsn, epoch, bytes }),
+                    };
+                    self.position = piece.end_lsn();
                     (self.deadline, self.pause) = (None, FIRST_PAUSE);
-                    return Ok(chunk);
+                    return Ok(piece);
                 }
                 Ok(Some(wire::SubscribeResponse { failure: Some(failure), .. })) => match from_failure(failure) {
                     // Trimmed under a slow reader: another node may still have it.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt};
 use parking_lot::Mutex;
 use proto::logstore as wire;
 use storage::{BranchId, Epoch, Lsn};
@@ -29,6 +29,7 @@ use crate::client::{
     BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataSnapshot, MetadataValue,
     SwapOutcome,
 };
+use crate::filter::{Pieces, StreamFilter, StreamPiece};
 
 /// How long a call looks for a node that can answer it.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
@@ -251,7 +252,24 @@ impl LogClient for RemoteLog {
         branch: BranchId,
         from_lsn: Lsn,
     ) -> Result<BoxStream<'static, Result<LogChunk, LogError>>, LogError> {
-        follow(self.shared.endpoints.clone(), branch, from_lsn, self.shared.patience).await
+        let pieces = follow(self.shared.endpoints.clone(), branch, from_lsn, None, self.shared.patience).await?;
+        let whole = |piece| match piece {
+            StreamPiece::Whole(chunk) => Ok(chunk),
+            StreamPiece::Filtered(_) => {
+                Err(LogError::Invalid { reason: "a log node left out what was asked for".to_owned() })
+            }
+        };
+        Ok(pieces.map(move |piece| piece.and_then(whole)).boxed())
+    }
+
+    async fn subscribe_filtered(
+        &self,
+        branch: BranchId,
+        from_lsn: Lsn,
+        filter: &StreamFilter,
+    ) -> Result<Pieces, LogError> {
+        let filter = Some(filter.clone());
+        follow(self.shared.endpoints.clone(), branch, from_lsn, filter, self.shared.patience).await
     }
 
     async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError> {

@@ -12,7 +12,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{to_failure, to_value};
 use super::{MAX_APPENDS_IN_FLIGHT, MAX_MESSAGE_BYTES};
-use crate::client::{LogClient, MetadataClient, SwapOutcome};
+use crate::client::{LogChunk, LogClient, LogError, MetadataClient, SwapOutcome};
+use crate::filter::{FilteredChunk, Filtering, Pieces, StreamFilter, StreamPiece, filtered, unfiltered};
 use crate::writers::{Writer, Writers};
 
 /// Offers a log and its metadata map.
@@ -20,21 +21,25 @@ pub struct LogServer {
     log: Arc<dyn LogClient>,
     metadata: Arc<dyn MetadataClient>,
     writers: Arc<Writers>,
+    /// Understands filters of subscriptions.
+    filtering: Option<Arc<dyn Filtering>>,
 }
 
 impl LogServer {
     /// A tonic service, to be added to a server.
     pub fn service(log: Arc<dyn LogClient>, metadata: Arc<dyn MetadataClient>) -> LogServiceServer<LogServer> {
-        LogServer::service_beside(log, metadata, Arc::default())
+        LogServer::service_beside(log, metadata, Arc::default(), None)
     }
 
-    /// The same, with a count of where its writers are.
+    /// The same, with a count of where its writers are, and with subscriptions that carry only what is wanted.
     pub fn service_beside(
         log: Arc<dyn LogClient>,
         metadata: Arc<dyn MetadataClient>,
         writers: Arc<Writers>,
+        filtering: Option<Arc<dyn Filtering>>,
     ) -> LogServiceServer<LogServer> {
-        LogServiceServer::new(LogServer { log, metadata, writers }).max_decoding_message_size(MAX_MESSAGE_BYTES)
+        LogServiceServer::new(LogServer { log, metadata, writers, filtering })
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 }
 
@@ -74,6 +79,30 @@ async fn serve_appends(
     }
 }
 
+fn to_response(piece: StreamPiece) -> wire::SubscribeResponse {
+    let (start_lsn, filtered_end_lsn, epoch, bytes) = match piece {
+        StreamPiece::Whole(LogChunk { start_lsn, epoch, bytes }) => (start_lsn, Lsn::ZERO, epoch, bytes),
+        StreamPiece::Filtered(FilteredChunk { start_lsn, end_lsn, epoch, bytes }) => (start_lsn, end_lsn, epoch, bytes),
+    };
+    let (start_lsn, epoch, filtered_end_lsn) = (start_lsn.0, epoch.0, filtered_end_lsn.0);
+    wire::SubscribeResponse { start_lsn, epoch, bytes, filtered_end_lsn, failure: None }
+}
+
+impl LogServer {
+    async fn pieces(&self, request: wire::SubscribeRequest) -> Result<Pieces, LogError> {
+        let wire::SubscribeRequest { branch, from_lsn, filter, filter_base_lsn } = request;
+        let (branch, from_lsn) = (BranchId(branch), Lsn(from_lsn));
+        let chunks = self.log.subscribe(branch, from_lsn).await?;
+        match &self.filtering {
+            Some(filtering) if !filter.is_empty() => {
+                let filter = StreamFilter { bytes: filter, base_lsn: Lsn(filter_base_lsn) };
+                filtered(chunks, filtering, &filter, branch, from_lsn)
+            }
+            _ => Ok(unfiltered(chunks)),
+        }
+    }
+}
+
 type Answered<T> = Result<Response<T>, Status>;
 
 fn consumer((name, durable_lsn): (String, Lsn)) -> wire::Consumer {
@@ -101,22 +130,13 @@ impl LogService for LogServer {
     type SubscribeStream = BoxStream<'static, Result<wire::SubscribeResponse, Status>>;
 
     async fn subscribe(&self, request: Request<wire::SubscribeRequest>) -> Answered<Self::SubscribeStream> {
-        let wire::SubscribeRequest { branch, from_lsn } = request.into_inner();
         let failed = |error| {
             Ok(wire::SubscribeResponse { failure: Some(to_failure(error)), ..wire::SubscribeResponse::default() })
         };
-        let stream: Self::SubscribeStream = match self.log.subscribe(BranchId(branch), Lsn(from_lsn)).await {
+        let stream: Self::SubscribeStream = match self.pieces(request.into_inner()).await {
             // Empty: the position can be read. A refusal comes in its place.
-            Ok(chunks) => futures::stream::iter([Ok(wire::SubscribeResponse::default())])
-                .chain(chunks.map(move |chunk| match chunk {
-                    Ok(chunk) => Ok(wire::SubscribeResponse {
-                        start_lsn: chunk.start_lsn.0,
-                        epoch: chunk.epoch.0,
-                        bytes: chunk.bytes,
-                        failure: None,
-                    }),
-                    Err(error) => failed(error),
-                }))
+            Ok(pieces) => futures::stream::iter([Ok(wire::SubscribeResponse::default())])
+                .chain(pieces.map(move |piece| piece.map_or_else(failed, |piece| Ok(to_response(piece)))))
                 .boxed(),
             Err(error) => futures::stream::iter([failed(error)]).boxed(),
         };

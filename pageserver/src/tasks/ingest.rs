@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use logstore::client::{LogClient, LogError};
+use logstore::filter::unfiltered;
 use storage::Lsn;
 use storage::layer::DiskCache;
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use super::{AGE_CHECK, after_failure};
 use crate::decode::{LogDecoder, PageBatch};
 use crate::metrics as names;
 use crate::shard::Shard;
+use crate::stream_filter::filter_of;
 
 /// After so long without log it is asked whether there is any, and after as long again it is looked for elsewhere.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -39,7 +41,11 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
     let (stream, until) = shard.config.lineage.stream_at(from_lsn);
     let mut decoder = LogDecoder::new(from_lsn);
     let mut batch = PageBatch::default();
-    let mut chunks = match log.subscribe(stream, from_lsn).await {
+    let subscribed = match filter_of(shard.config.layout, shard.config.shard) {
+        Some(filter) => log.subscribe_filtered(stream, from_lsn, &filter).await,
+        None => log.subscribe(stream, from_lsn).await.map(unfiltered),
+    };
+    let mut pieces = match subscribed {
         Err(error @ LogError::Trimmed { .. }) => {
             shard.set_stranded().await.map_err(|unknown| format!("{error}; {unknown}"))?;
             return Err(error.to_string());
@@ -53,12 +59,13 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
     let mut opened = Instant::now();
     loop {
         tokio::select! {
-            chunk = chunks.next() => {
-                let Some(chunk) = chunk else { return Err("the log ended its stream".to_owned()) };
-                let chunk = chunk.map_err(|error| error.to_string())?;
-                let chunk_end = chunk.start_lsn.advance(chunk.bytes.len() as u64);
-                (read_until, heard, owed) = (read_until.max(chunk_end), Instant::now(), None);
-                decoder.feed(chunk).map_err(|error| error.to_string())?;
+            piece = pieces.next() => {
+                let Some(piece) = piece else { return Err("the log ended its stream".to_owned()) };
+                let piece = piece.map_err(|error| error.to_string())?;
+                let piece_end = piece.end_lsn();
+                metrics::counter!(names::LOG_RECEIVED_BYTES).increment(piece.sent_bytes() as u64);
+                (read_until, heard, owed) = (read_until.max(piece_end), Instant::now(), None);
+                decoder.feed(piece).map_err(|error| error.to_string())?;
                 while decoder.next_batch(|page| shard.holds(page), &mut batch).map_err(|error| error.to_string())? {
                     if until.is_some_and(|until| batch.end_lsn > until) {
                         break;
@@ -72,7 +79,7 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
                     }
                 }
                 shard.announce_log();
-                if let Some(until) = until.filter(|until| chunk_end >= *until) {
+                if let Some(until) = until.filter(|until| piece_end >= *until) {
                     shard.advance(until);
                     return Ok(());
                 }

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use logstore::client::{BranchStatus, EpochGrant, LogChunk, LogClient, LogError};
+use logstore::filter::{Filtering, Pieces, StreamFilter, StreamPiece, filtered};
 use parking_lot::Mutex;
 use storage::{BranchId, Epoch, Lsn};
 use tokio::sync::watch;
 
 use super::workload::BRANCH;
+use crate::stream_filter::PageFiltering;
 
 /// One branch's log.
 struct Stream {
@@ -30,6 +32,8 @@ pub struct FakeLog {
     streams: Mutex<HashMap<BranchId, Arc<Stream>>>,
     /// So many of the next subscriptions hear nothing, as those of a node that is cut off from the others.
     pub deaf: AtomicUsize,
+    /// Sent to subscribers that wanted only some of it.
+    pub filtered_bytes: Arc<AtomicUsize>,
 }
 
 fn end_of(chunk: &LogChunk) -> Lsn {
@@ -110,6 +114,23 @@ impl LogClient for FakeLog {
             Err(LogError::Unavailable { reason: "cut on purpose".to_owned() })
         });
         Ok(futures::stream::iter(ready).chain(wait).boxed())
+    }
+
+    /// As over the network: only what is wanted.
+    async fn subscribe_filtered(
+        &self,
+        branch: BranchId,
+        from_lsn: Lsn,
+        filter: &StreamFilter,
+    ) -> Result<Pieces, LogError> {
+        let chunks = self.subscribe(branch, from_lsn).await?;
+        let filtering: Arc<dyn Filtering> = Arc::new(PageFiltering);
+        let sent = self.filtered_bytes.clone();
+        let pieces = filtered(chunks, &filtering, filter, branch, from_lsn)?;
+        let count = move |piece: &Result<StreamPiece, LogError>| {
+            sent.fetch_add(piece.as_ref().map_or(0, StreamPiece::sent_bytes), Ordering::SeqCst);
+        };
+        Ok(pieces.inspect(count).boxed())
     }
 
     async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError> {

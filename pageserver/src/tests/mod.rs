@@ -3,6 +3,7 @@
 
 mod damage;
 mod fake_log;
+mod filtered;
 mod over_s3;
 pub(crate) mod workload;
 

@@ -38,6 +38,8 @@ pub struct Workload {
     versions: BTreeMap<PageNo, Vec<(Lsn, Bytes)>>,
     page_space: u64,
     pub end: Lsn,
+    /// When each batch was committed, with its end.
+    commits: Vec<(u64, Lsn)>,
 }
 
 impl Workload {
@@ -52,6 +54,7 @@ impl Workload {
             versions: BTreeMap::new(),
             page_space,
             end: Lsn::ZERO,
+            commits: Vec::new(),
         }
     }
 
@@ -79,6 +82,7 @@ impl Workload {
         self.commit_time_us += 100_000;
         let span = self.encoder.finish(self.commit_time_us);
         self.end = span.end_lsn;
+        self.commits.push((self.commit_time_us, self.end));
         for page_no in touched {
             let page = self.pages.get_mut(&page_no).expect("touched");
             page.set_lsn(span.end_lsn);
@@ -139,6 +143,12 @@ impl Workload {
             }
         }
         child
+    }
+
+    /// End of the last batch that was committed by a time.
+    pub fn committed(&self, time_us: u64) -> Option<Lsn> {
+        let later = self.commits.partition_point(|(time, _)| *time <= time_us);
+        Some(self.commits[later.checked_sub(1)?].1)
     }
 
     /// LSN and commit time of the last batch.

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::{BATCH_VERSION, CRC, FLAG_CONTINUES, FLAG_MORE, HEADER_BYTES, MAX_BATCH_BYTES, checksum};
+use super::filtered::{FilteredLog, FilteredPart};
+use super::part::{Part, next_part};
+use super::{FLAG_CONTINUES, FLAG_MORE, HEADER_BYTES, MAX_BATCH_BYTES};
 use crate::ids::{Epoch, Lsn};
 use crate::record::Record;
 use crate::varint::{DecodeError, Input};
@@ -42,7 +44,7 @@ pub struct Batch {
     pub epoch: Epoch,
     /// Wall clock at commit, microseconds since 1970 UTC.
     pub commit_time_us: u64,
-    /// Records in all parts.
+    /// Records in all parts, as far as they are here: log may be filtered.
     pub record_count: u64,
     /// Payloads of the parts.
     payloads: SmallVec<[Bytes; 1]>,
@@ -108,13 +110,6 @@ pub struct BatchDecoder {
     error: Option<BatchError>,
 }
 
-struct Part {
-    length: usize,
-    flags: u8,
-    records: u32,
-    commit_time_us: u64,
-}
-
 impl BatchDecoder {
     /// Decodes from `from_lsn` on, which must be the end of a batch (or [`Lsn::ZERO`]).
     pub fn new(from_lsn: Lsn) -> Self {
@@ -148,6 +143,15 @@ impl BatchDecoder {
         self.accept(start_lsn, epoch, bytes).inspect_err(|error| self.error = Some(error.clone()))
     }
 
+    /// Takes the next stretch of filtered log: batches then have the records that are there. May alternate with
+    /// [`BatchDecoder::feed`], whose rules hold.
+    pub fn feed_filtered(&mut self, log: &FilteredLog) -> Result<(), BatchError> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        self.accept_filtered(log).inspect_err(|error| self.error = Some(error.clone()))
+    }
+
     /// The next complete batch.
     pub fn next_batch(&mut self) -> Option<Batch> {
         self.ready.pop_front()
@@ -163,17 +167,7 @@ impl BatchDecoder {
             return Ok(());
         }
         let _ = bytes.split_to(usize::try_from(repeated).expect("less than the chunk"));
-        if epoch < self.epoch {
-            return Err(BatchError::Epoch { at: expected, current: self.epoch, got: epoch });
-        }
-        if epoch > self.epoch {
-            if !self.pending.is_empty() {
-                return Err(BatchError::Damaged { at: self.pending_lsn, reason: "epoch changes within a part" });
-            }
-            self.epoch = epoch;
-            self.unfinished = None;
-            self.resume_lsn = expected;
-        }
+        self.enter_epoch(expected, epoch)?;
         self.pending = if self.pending.is_empty() {
             bytes
         } else {
@@ -190,61 +184,95 @@ impl BatchDecoder {
 
     /// The next part, once all of it is there.
     fn peek(&self) -> Result<Option<Part>, BatchError> {
-        let at = self.pending_lsn;
-        let mut input = Input::new(&self.pending);
-        let Ok(length) = input.u32() else { return Ok(None) };
-        let length = length as usize;
-        let damaged = |reason| BatchError::Damaged { at, reason };
-        if length < HEADER_BYTES {
-            return Err(damaged("length is less than the header"));
+        next_part(self.pending_lsn, &self.pending, self.held_bytes())
+    }
+
+    /// Bytes of the unfinished batch.
+    fn held_bytes(&self) -> u64 {
+        self.unfinished.as_ref().map_or(0, |batch| batch.end_lsn.since(batch.start_lsn))
+    }
+
+    /// Bytes that come next are of `epoch`: what an older writer left unfinished stays so.
+    fn enter_epoch(&mut self, at: Lsn, epoch: Epoch) -> Result<(), BatchError> {
+        if epoch < self.epoch {
+            return Err(BatchError::Epoch { at, current: self.epoch, got: epoch });
         }
-        let held = self.unfinished.as_ref().map_or(0, |batch| batch.end_lsn.since(batch.start_lsn));
-        if held + length as u64 > MAX_BATCH_BYTES {
-            return Err(BatchError::TooLong { at });
+        if epoch > self.epoch {
+            if !self.pending.is_empty() {
+                return Err(BatchError::Damaged { at: self.pending_lsn, reason: "epoch changes within a part" });
+            }
+            self.epoch = epoch;
+            self.unfinished = None;
+            self.resume_lsn = at;
         }
-        if self.pending.len() > 8 && self.pending[8] != BATCH_VERSION {
-            return Err(BatchError::Version { at, version: self.pending[8] });
+        Ok(())
+    }
+
+    fn accept_filtered(&mut self, log: &FilteredLog) -> Result<(), BatchError> {
+        let expected = self.fed_lsn();
+        if log.start_lsn > expected {
+            return Err(BatchError::Gap { expected, got: log.start_lsn });
         }
-        let Some(bytes) = self.pending.get(..length) else { return Ok(None) };
-        let mut header = Input::new(&bytes[CRC..HEADER_BYTES]);
-        let short = |_| damaged("header ends early");
-        let stored = header.u32().map_err(short)?;
-        if stored != checksum(at, bytes) {
-            return Err(damaged("checksum does not match"));
+        let parts = log.parts()?;
+        if log.end_lsn <= expected {
+            return Ok(());
         }
-        header.byte().map_err(short)?;
-        let flags = header.byte().map_err(short)?;
-        let records = header.u32().map_err(short)?;
-        let commit_time_us = header.u64().map_err(short)?;
-        if flags & !(FLAG_CONTINUES | FLAG_MORE) != 0 {
-            return Err(damaged("unknown flags"));
+        self.enter_epoch(expected, log.epoch)?;
+        let mut at = log.start_lsn;
+        for FilteredPart { length, flags, commit_time_us, records, payload } in parts {
+            let end_lsn = at.advance(length);
+            if end_lsn > expected {
+                if at < expected || !self.pending.is_empty() {
+                    return Err(BatchError::Damaged { at, reason: "a filtered part begins where none does" });
+                }
+                if self.held_bytes() + length > MAX_BATCH_BYTES {
+                    return Err(BatchError::TooLong { at });
+                }
+                self.pending_lsn = end_lsn;
+                self.join(at, flags, commit_time_us, records, payload)?;
+            }
+            at = end_lsn;
         }
-        if (flags & FLAG_CONTINUES != 0) != self.unfinished.is_some() {
-            return Err(damaged("parts of a batch do not follow each other"));
-        }
-        Ok(Some(Part { length, flags, records, commit_time_us }))
+        Ok(())
     }
 
     fn consume(&mut self, part: &Part) -> Result<(), BatchError> {
         let start_lsn = self.pending_lsn;
-        let end_lsn = start_lsn.advance(part.length as u64);
         let payload = self.pending.split_to(part.length).slice(HEADER_BYTES..);
-        self.pending_lsn = end_lsn;
+        self.pending_lsn = start_lsn.advance(part.length as u64);
+        self.join(start_lsn, part.flags, part.commit_time_us, part.records, payload)
+    }
+
+    /// Adds the part from `start_lsn` to `pending_lsn` to its batch.
+    fn join(
+        &mut self,
+        start_lsn: Lsn,
+        flags: u8,
+        commit_time_us: u64,
+        records: u32,
+        payload: Bytes,
+    ) -> Result<(), BatchError> {
+        let end_lsn = self.pending_lsn;
+        if (flags & FLAG_CONTINUES != 0) != self.unfinished.is_some() {
+            return Err(BatchError::Damaged { at: start_lsn, reason: "parts of a batch do not follow each other" });
+        }
         let mut batch = self.unfinished.take().unwrap_or_else(|| Batch {
             start_lsn,
             end_lsn,
             epoch: self.epoch,
-            commit_time_us: part.commit_time_us,
+            commit_time_us,
             record_count: 0,
             payloads: SmallVec::new(),
         });
-        if batch.commit_time_us != part.commit_time_us {
+        if batch.commit_time_us != commit_time_us {
             return Err(BatchError::Damaged { at: start_lsn, reason: "parts of a batch differ in commit time" });
         }
         batch.end_lsn = end_lsn;
-        batch.record_count += u64::from(part.records);
-        batch.payloads.push(payload);
-        if part.flags & FLAG_MORE != 0 {
+        batch.record_count += u64::from(records);
+        if !payload.is_empty() {
+            batch.payloads.push(payload);
+        }
+        if flags & FLAG_MORE != 0 {
             self.unfinished = Some(batch);
         } else {
             self.resume_lsn = end_lsn;

@@ -15,6 +15,11 @@
 //! start LSN, so bytes that land at another place of the log are noticed.
 
 mod decode;
+mod filter;
+#[cfg(test)]
+mod filter_tests;
+mod filtered;
+mod part;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +27,8 @@ use crate::ids::{Lsn, PageNo};
 use crate::record::{Record, RedoOp};
 
 pub use decode::{Batch, BatchDecoder, BatchError, Records};
+pub use filter::{BatchFilter, FILTER_VERSION, FilterError, MAX_FILTER_BYTES, PageFilter};
+pub use filtered::{FILTERED_VERSION, FilteredLog};
 
 /// Part limit unless the caller has another.
 pub const DEFAULT_PART_BYTES: usize = 4 << 20;

@@ -67,6 +67,11 @@ pub struct PageOptions {
 }
 
 impl PageOptions {
+    /// Log nodes send to a shard only its records. Not drawn: the mixtures of all seeds would be others.
+    pub fn filters(&self) -> bool {
+        !self.writer_every_ms.is_multiple_of(3)
+    }
+
     fn draw(random: &mut Random) -> PageOptions {
         let faulty_store = random.percent(60);
         let mut chance = |faulty: bool, most: u64| if faulty { random.below(most) } else { 0 };

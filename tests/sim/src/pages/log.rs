@@ -13,11 +13,14 @@ use logstore::client::{
     SwapOutcome,
 };
 use logstore::command::Command;
+use logstore::filter::{Filtering, Pieces, StreamFilter, filtered, unfiltered};
 use logstore::machine::Outcome;
+use pageserver::stream_filter::PageFiltering;
 use storage::{BranchId, Epoch, Lsn};
 
 use super::process::Process;
 use crate::clients::{Ask, Asked};
+use crate::options::PageOptions;
 
 /// A call without an answer is given up.
 const TIMEOUT: Duration = Duration::from_millis(400);
@@ -143,6 +146,23 @@ impl LogClient for SimLog {
             Some((next, following))
         });
         Ok(chunks.boxed())
+    }
+
+    /// As the serving side of the network does it.
+    async fn subscribe_filtered(
+        &self,
+        branch: BranchId,
+        from_lsn: Lsn,
+        filter: &StreamFilter,
+    ) -> Result<Pieces, LogError> {
+        let chunks = self.subscribe(branch, from_lsn).await?;
+        let filters = self.process.sim.with(|world| world.options.pages.as_ref().is_some_and(PageOptions::filters));
+        if !filters {
+            return Ok(unfiltered(chunks));
+        }
+        let filtering: Arc<dyn Filtering> = Arc::new(PageFiltering);
+        let pieces = filtered(chunks, &filtering, filter, branch, from_lsn)?;
+        Ok(pieces.inspect(|piece| assert!(!matches!(piece, Err(LogError::Corrupt { .. })), "{piece:?}")).boxed())
     }
 
     async fn status(&self, branch: BranchId) -> Result<BranchStatus, LogError> {
