@@ -7,8 +7,9 @@
 //!                             └─► sequencer: seal what has gathered meanwhile
 //! ```
 //!
-//! An idle shipper sends at once; a busy one lets commits gather until an append is answered. So grouping
-//! never adds latency, and a page is copied once per group, not per commit.
+//! An idle shipper sends at once; a busy one lets commits gather until an append is answered, and a page is copied once per
+//! group, not per commit. A log that is far away has several small groups under way, because a commit that missed one would wait
+//! for half a round trip; one that is near has one at a time ([`Shipper::begin_group`]).
 //!
 //! The durable LSN advances by whole groups only: inside a group a page's versions are not told apart.
 //!
@@ -41,6 +42,13 @@ use crate::sequencer::Sequencer;
 
 /// Groups under way. More would hide a slow log better, but make for smaller groups and more page copies.
 const MAX_GROUPS: usize = 4;
+/// A log that can answer within this is near. Whoever waits for the group before its own then waits for half as long at most,
+/// and the machines of all tiers do half as much for a commit: where they are busy, latency falls as well.
+const NEAR_LOG: Duration = Duration::from_millis(5);
+/// Answers of which the quickest tells how near the log is: their mean would tell how busy it is.
+const ANSWERS_JUDGED: u32 = 64;
+/// A group of this size is worth its messages, however near the log is.
+const FULL_GROUP_BYTES: usize = 64 << 10;
 /// Longest append; the log takes 8 MiB.
 const APPEND_LIMIT_BYTES: usize = 6 << 20;
 const FIRST_RETRY: Duration = Duration::from_millis(1);
@@ -68,6 +76,8 @@ pub(crate) struct Shipper {
     positions: Arc<Positions>,
     groups: mpsc::Sender<Group>,
     under_way: AtomicUsize,
+    /// The log answers quickly.
+    log_is_near: AtomicBool,
     waiters: Mutex<Waiters>,
     /// Set once writing has ended, with the reason beside it.
     failed: AtomicBool,
@@ -122,6 +132,7 @@ impl Shipper {
             positions,
             groups,
             under_way: AtomicUsize::new(0),
+            log_is_near: AtomicBool::new(false),
             waiters: Mutex::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -158,9 +169,11 @@ impl Shipper {
         self.failure.lock().clone()
     }
 
-    /// Claims the right to send a group. By the sequencer's holder only.
-    pub(crate) fn begin_group(&self) -> bool {
-        if self.under_way.load(Ordering::Acquire) >= MAX_GROUPS || self.failed.load(Ordering::Acquire) {
+    /// Claims the right to send a group of so many bytes. By the sequencer's holder only.
+    pub(crate) fn begin_group(&self, bytes: usize) -> bool {
+        let one_at_a_time = bytes < FULL_GROUP_BYTES && self.log_is_near.load(Ordering::Relaxed);
+        let limit = if one_at_a_time { 1 } else { MAX_GROUPS };
+        if self.under_way.load(Ordering::Acquire) >= limit || self.failed.load(Ordering::Acquire) {
             return false;
         }
         self.under_way.fetch_add(1, Ordering::AcqRel);
@@ -293,11 +306,15 @@ pub(crate) async fn drive(
     sequencer: Weak<Sequencer>,
 ) {
     let mut under_way = FuturesUnordered::new();
+    let mut answers = Answers::default();
     loop {
         tokio::select! {
             biased;
-            Some((end_lsn, versions_made, outcome)) = under_way.next(), if !under_way.is_empty() => match outcome {
+            Some((end_lsn, versions_made, took, outcome)) = under_way.next(), if !under_way.is_empty() => match outcome {
                 Ok(()) => {
+                    if let Some(is_near) = answers.judge(took) {
+                        shipper.log_is_near.store(is_near, Ordering::Relaxed);
+                    }
                     shipper.durable(end_lsn, versions_made, &cache);
                     let Some(sequencer) = sequencer.upgrade() else { continue };
                     sequencer.seal_more();
@@ -325,15 +342,41 @@ fn ended(error: &LogError) -> SqlError {
     SqlError::new(SqlState::ADMIN_SHUTDOWN, text)
 }
 
+/// How near the log is, judged anew after every [`ANSWERS_JUDGED`] answers.
+#[derive(Default)]
+struct Answers {
+    count: u32,
+    quickest: Option<Duration>,
+}
+
+impl Answers {
+    /// Counts an answer. Once there are enough, whether the log is near.
+    fn judge(&mut self, took: Duration) -> Option<bool> {
+        let quickest = self.quickest.map_or(took, |quickest| quickest.min(took));
+        (self.count, self.quickest) = (self.count + 1, Some(quickest));
+        (self.count == ANSWERS_JUDGED).then(|| {
+            *self = Answers::default();
+            quickest <= NEAR_LOG
+        })
+    }
+}
+
+/// What became of a group: its end, the page versions that the cache had made, how long it took.
+type Appended = (Lsn, u64, Duration, std::result::Result<(), LogError>);
+
 /// Appends a group, in as many pieces as the log's limit makes necessary.
-async fn append(shipper: &Shipper, to: &Destination, group: Group) -> (Lsn, u64, std::result::Result<(), LogError>) {
+async fn append(shipper: &Shipper, to: &Destination, group: Group) -> Appended {
+    #[expect(clippy::disallowed_methods, reason = "how near the log is decides how many groups are under way")]
+    let began = Instant::now();
+    let mut outcome = Ok(());
     for (from, until) in pieces(&group) {
         let start_lsn = group.start_lsn.advance(from as u64);
-        if let Err(error) = append_piece(shipper, to, start_lsn, group.bytes.slice(from..until), group.end_lsn).await {
-            return (group.end_lsn, group.versions_made, Err(error));
+        outcome = append_piece(shipper, to, start_lsn, group.bytes.slice(from..until), group.end_lsn).await;
+        if outcome.is_err() {
+            break;
         }
     }
-    (group.end_lsn, group.versions_made, Ok(()))
+    (group.end_lsn, group.versions_made, began.elapsed(), outcome)
 }
 
 fn pieces(group: &Group) -> Vec<(usize, usize)> {

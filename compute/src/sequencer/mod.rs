@@ -209,7 +209,8 @@ impl Sequencer {
 
     /// Seals what was applied, if the log can take a group now and there is something.
     fn seal(&self, inner: &mut Inner) {
-        if inner.encoder.buffered_bytes() == 0 || !self.shipper.begin_group() {
+        let bytes = inner.encoder.buffered_bytes();
+        if bytes == 0 || !self.shipper.begin_group(bytes) {
             return;
         }
         let (start_lsn, buffer, cuts) = inner.encoder.take(std::mem::take(&mut inner.spare));
