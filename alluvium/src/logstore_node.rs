@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use clap::Args;
 use control::status::{ClusterStatus, StatusSource};
 use logstore::cluster::{LogMember, MemberConfig};
-use logstore::grpc::Credentials;
+use logstore::stream::Credentials;
 use logstore::{LogStore, LogStoreConfig};
 use pageserver::stream_filter::PageFiltering;
-use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::archive::ArchiveArguments;
 use crate::directory::DataDirectory;
@@ -115,7 +116,7 @@ async fn serve(arguments: LogstoreArguments) -> Result<(), String> {
         .map_err(|error| format!("cannot open the log: {error}"))?;
 
     archive::read_from(member.store(), archive.as_ref());
-    let serving = tokio::spawn(serve_grpc(listener, member.services()));
+    let serving = tokio::spawn(serve_grpc(member.incoming(listener), member.services()));
     admin::serve(admin_listener, metrics, LogNode { store: member.store().clone() });
     println!();
     println!("  Alluvium log node {node_id} is running.");
@@ -165,14 +166,17 @@ impl StatusSource for LogNode {
     }
 }
 
-async fn serve_grpc(listener: TcpListener, services: tonic::service::Routes) -> Result<(), tonic::transport::Error> {
+async fn serve_grpc(
+    incoming: ReceiverStream<std::io::Result<TcpStream>>,
+    services: tonic::service::Routes,
+) -> Result<(), tonic::transport::Error> {
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .add_routes(services)
-        .serve_with_incoming(shell::incoming(listener))
+        .serve_with_incoming(incoming)
         .await
 }
 

@@ -80,7 +80,8 @@ impl Compute {
         let cache = Arc::new(PageCache::new(cache_config, grant, positions.clone(), snapshots.clone()));
         let upkeep = Upkeep::start(cache.clone())?;
         let (shipper, groups) = Shipper::new(positions.clone());
-        let sequencer = Arc::new(Sequencer::new(cache.clone(), positions.clone(), shipper.clone(), config.clock.clone()));
+        let sequencer =
+            Arc::new(Sequencer::new(cache.clone(), positions.clone(), shipper.clone(), config.clock.clone()));
         let to = Destination { log: log.clone(), branch: config.branch, epoch: grant.epoch };
         let driver = tokio::spawn(drive(shipper.clone(), groups, to, cache.clone(), Arc::downgrade(&sequencer)));
         if grant.end_lsn == Lsn::ZERO {

@@ -18,11 +18,11 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
 use logstore::client::{LogClient, LogError};
 use logstore::cluster::{LogMember, MemberConfig};
-use logstore::grpc::{Credentials, RemoteLog};
+use logstore::grpc::RemoteLog;
+use logstore::stream::Credentials;
 use logstore::{LogStore, LogStoreConfig};
 use storage::{BranchId, Lsn};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
 const BRANCH: BranchId = BranchId(1);
 const GROUP_BYTES: usize = 600;
@@ -148,8 +148,8 @@ async fn start_cluster(directory: &Path, count: u64) -> (Vec<LogMember>, RemoteL
         let credentials = Credentials { cluster: "bench".to_owned(), token: String::new(), node_id };
         let config = MemberConfig { store, credentials, peers: peers.clone(), filtering: None };
         let member = tokio::task::block_in_place(|| LogMember::start(config)).expect("a member");
-        let serving = tonic::transport::Server::builder().tcp_nodelay(true).add_routes(member.services());
-        tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
+        let serving = tonic::transport::Server::builder().add_routes(member.services());
+        tokio::spawn(serving.serve_with_incoming(member.incoming(listener)));
         members.push(member);
     }
     let client = RemoteLog::new(peers.into_values().collect()).expect("addresses");

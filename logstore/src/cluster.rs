@@ -17,16 +17,19 @@ use std::time::Duration;
 
 use proto::logstore as wire;
 use proto::logstore::raft_service_client::RaftServiceClient;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::client::LogError;
 use crate::filter::Filtering;
-use crate::grpc::{Credentials, LogServer, PeerTransport, RaftServer, from_failure};
+use crate::grpc::{LogServer, RaftServer, from_failure};
 use crate::joining::{self, Entrance, PeerAnswer};
 use crate::node::ClusterView;
 use crate::store::{LogStore, LogStoreConfig, OpenError};
+use crate::stream::{Credentials, PeerTransport, incoming};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between attempts to get in.
@@ -60,7 +63,8 @@ pub struct LogMember {
 }
 
 impl LogMember {
-    /// Opens the node's log and begins to look for its cluster. Serving [`LogMember::services`] is the caller's part.
+    /// Opens the node's log and begins to look for its cluster. Serving [`LogMember::services`] on
+    /// [`LogMember::incoming`] is the caller's part.
     /// To be called within a tokio runtime.
     pub fn start(config: MemberConfig) -> Result<LogMember, OpenError> {
         let invalid = |reason: String| Err(OpenError::Config { reason });
@@ -104,12 +108,15 @@ impl LogMember {
         &self.store
     }
 
-    /// What the node serves: clients, and its peers.
+    /// What the node serves by gRPC, to those whom [`LogMember::incoming`] brings.
     pub fn services(&self) -> tonic::service::Routes {
-        let writers = self.store.writers().clone();
-        let log =
-            LogServer::service_beside(self.store.client(), self.store.metadata(), writers, self.filtering.clone());
+        let log = LogServer::filtering(self.store.client(), self.store.metadata(), self.filtering.clone());
         tonic::service::Routes::new(log).add_service(RaftServer::service(self.store.clone(), self.credentials.clone()))
+    }
+
+    /// Takes connections: serves those of writers and peers, and returns the others, for gRPC.
+    pub fn incoming(&self, listener: TcpListener) -> ReceiverStream<std::io::Result<TcpStream>> {
+        incoming(listener, &self.store, Some(self.credentials.clone()))
     }
 
     /// Resolves when the node should end: the cluster has refused it, or its store has stopped.

@@ -29,6 +29,7 @@ mod published;
 pub mod segment;
 pub mod shifted;
 mod store;
+pub mod stream;
 mod subscription;
 pub mod transport;
 mod wire;

@@ -2,18 +2,22 @@
 //!
 //! Nothing on the way of an append waits for a timer: the thread sleeps until a request arrives, writes everything that
 //! has arrived by then, syncs once, and answers. The queue is bounded in bytes; a full one makes clients wait.
+//!
+//! The thread is a runtime of its own: it also reads and writes the connections on which appends and Raft's messages come
+//! ([`crate::stream`]), so that none of them changes threads.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use metrics::{Histogram, histogram};
-use parking_lot::{Condvar, Mutex};
+use futures::FutureExt;
+use metrics::histogram;
+use parking_lot::Mutex;
 use raft::eraftpb::{Entry, Message};
 use storage::object::ObjectStore;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::client::{LogClient, LogError, MetadataClient};
 use crate::command::Command;
@@ -26,6 +30,7 @@ use crate::members::{Member, Members};
 use crate::node::{ClusterView, Node, NodeConfig, Read, Reply, SyncRequest};
 use crate::published::Published;
 use crate::segment::{MIN_SEGMENT_BYTES, SegmentSet, Spare, StoreError, read_entries};
+use crate::stream::Connection;
 use crate::subscription::to_log_error;
 use crate::transport::{NoPeers, Transport};
 use crate::writers::Writers;
@@ -42,6 +47,8 @@ const SLOW_WRITE_MS: u64 = 200;
 const TELL_COMMIT_AFTER: Duration = Duration::from_millis(5);
 /// Between two looks at where the writers are.
 const WRITERS_PAUSE: Duration = Duration::from_secs(2);
+/// Of writers and peers; those beyond are closed.
+const MAX_CONNECTIONS: usize = 1024;
 /// Requests for old entries that wait; Raft repeats what finds no room.
 const MAX_FETCHES: usize = 64;
 
@@ -200,13 +207,15 @@ pub(crate) enum Request {
     /// A sync has ended, after so many microseconds.
     Synced(SyncRequest, std::io::Result<()>, u64),
     Bootstrap(Members, oneshot::Sender<bool>),
+    /// To be served by the thread.
+    Connection(Connection),
     Shutdown,
 }
 
 /// Between clients and the thread.
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
-    arrived: Condvar,
+    arrived: Notify,
     pub(crate) permits: Arc<Semaphore>,
     message_permits: Arc<Semaphore>,
     pub(crate) queue_bytes: usize,
@@ -237,14 +246,24 @@ impl Inbox {
         queue.requests.clear();
     }
 
+    /// Takes a message from a peer; waits while too much is waiting already.
+    pub(crate) async fn deliver(&self, message: Message) {
+        let entries: usize = message.entries.iter().map(|entry| entry.data.len() + entry.context.len()).sum();
+        let bytes = MESSAGE_OVERHEAD_BYTES + entries + message.get_snapshot().data.len();
+        let permits = (bytes.min(MESSAGE_QUEUE_BYTES) / PERMIT_BYTES) as u32;
+        if let Ok(permit) = self.message_permits.clone().acquire_many_owned(permits).await {
+            self.push(Request::Message(Box::new(message), permit));
+        }
+    }
+
     /// Waits for requests until `deadline`, and takes what one group may hold.
-    fn take(&self, deadline: Instant, limit_bytes: u64) -> Vec<Request> {
-        let mut queue = self.queue.lock();
-        while queue.requests.is_empty() {
-            if self.arrived.wait_until(&mut queue, deadline).timed_out() {
+    async fn take(&self, deadline: Instant, limit_bytes: u64) -> Vec<Request> {
+        while self.queue.lock().requests.is_empty() {
+            if tokio::time::timeout_at(deadline.into(), self.arrived.notified()).await.is_err() {
                 break;
             }
         }
+        let mut queue = self.queue.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some(request) = queue.requests.front() {
             bytes += match request {
@@ -274,9 +293,7 @@ pub struct LogStore {
     spare: Arc<Spare>,
     disk: Arc<dyn Disk>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    append_seconds: Histogram,
-    /// Where subscriptions find what is no longer in the log.
-    archive: Arc<OnceLock<ObjectStore>>,
+    client: Arc<LocalClient>,
     writers: Arc<Writers>,
     raft_id: u64,
 }
@@ -321,7 +338,7 @@ impl LogStore {
         let (published, segments) = (node.published().clone(), node.segments().clone());
         let inbox = Arc::new(Inbox {
             queue: Mutex::default(),
-            arrived: Condvar::new(),
+            arrived: Notify::new(),
             permits: Arc::new(Semaphore::new(config.queue_bytes / PERMIT_BYTES)),
             message_permits: Arc::new(Semaphore::new(MESSAGE_QUEUE_BYTES / PERMIT_BYTES)),
             queue_bytes: config.queue_bytes,
@@ -350,16 +367,25 @@ impl LogStore {
             spawn("log-syncer", move || sync_until_closed(&to_sync, &inbox))
                 .map_err(|source| directory_error(&config, source))?
         };
+        let client = Arc::new(LocalClient {
+            inbox: inbox.clone(),
+            published: published.clone(),
+            segments: segments.clone(),
+            stopped: published.stopped(),
+            append_seconds: histogram!("alluvium_log_append_seconds", "node" => config.node_id.to_string()),
+            archive: Arc::default(),
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|source| directory_error(&config, source))?;
         let thread = {
-            let inbox = inbox.clone();
             let writers = writers.clone();
-            spawn("log-writer", move || serve(node, &inbox, &mut *transport, &writers, tick))
+            let client = client.clone();
+            let serving = Serving { node, inbox: inbox.clone(), transport, client, writers, tick };
+            spawn("log-writer", move || runtime.block_on(serving.run()))
                 .map_err(|source| directory_error(&config, source))?
         };
         let threads = Mutex::new(vec![thread, maker, reader, syncer]);
-        let append_seconds = histogram!("alluvium_log_append_seconds", "node" => config.node_id.to_string());
-        let archive = Arc::default();
-        Ok(LogStore { inbox, published, segments, spare, disk, threads, append_seconds, archive, writers, raft_id })
+        Ok(LogStore { inbox, published, segments, spare, disk, threads, client, writers, raft_id })
     }
 
     /// A client in this process.
@@ -373,19 +399,12 @@ impl LogStore {
     }
 
     pub(crate) fn local_client(&self) -> Arc<LocalClient> {
-        Arc::new(LocalClient {
-            inbox: self.inbox.clone(),
-            published: self.published.clone(),
-            segments: self.segments.clone(),
-            stopped: self.published.stopped(),
-            append_seconds: self.append_seconds.clone(),
-            archive: self.archive.clone(),
-        })
+        self.client.clone()
     }
 
     /// From now on subscriptions read from this archive what is no longer in the log. Only the first call counts.
     pub fn set_archive(&self, archive: ObjectStore) {
-        let _ = self.archive.set(archive);
+        let _ = self.client.archive.set(archive);
     }
 
     /// Where those are who write to this node.
@@ -398,14 +417,10 @@ impl LogStore {
         self.raft_id
     }
 
-    /// Takes a message from a peer; waits while too much is waiting already.
-    pub async fn deliver(&self, message: Message) {
-        let entries: usize = message.entries.iter().map(|entry| entry.data.len() + entry.context.len()).sum();
-        let bytes = MESSAGE_OVERHEAD_BYTES + entries + message.get_snapshot().data.len();
-        let permits = (bytes.min(MESSAGE_QUEUE_BYTES) / PERMIT_BYTES) as u32;
-        if let Ok(permit) = self.inbox.message_permits.clone().acquire_many_owned(permits).await {
-            self.inbox.push(Request::Message(Box::new(message), permit));
-        }
+    /// Hands connections over to the thread; drops them once it has ended.
+    pub(crate) fn adopter(&self) -> impl Fn(Connection) + Clone + Send + Sync + 'static {
+        let inbox = self.inbox.clone();
+        move |connection| inbox.push(Request::Connection(connection))
     }
 
     /// What this node sees of its cluster, without asking others.
@@ -507,40 +522,74 @@ fn sync_until_closed(to_sync: &std::sync::mpsc::Receiver<SyncRequest>, inbox: &I
 }
 
 /// The thread.
-#[expect(clippy::disallowed_methods, reason = "the thread is what gives the node its ticks")]
-fn serve(mut node: Node, inbox: &Inbox, transport: &mut dyn Transport, writers: &Writers, tick: Duration) {
-    let mut guard = StopGuard { inbox, published: node.published().clone(), reason: gone() };
-    let mut next_tick = Instant::now() + tick;
-    let mut next_look = next_tick;
-    let mut tell_at = None;
-    loop {
-        if next_tick >= next_look {
-            next_look = next_tick + WRITERS_PAUSE;
-            if let Some(near) = writers.majority() {
-                node.lead_near(&near);
-            }
+struct Serving {
+    node: Node,
+    inbox: Arc<Inbox>,
+    transport: Box<dyn Transport>,
+    client: Arc<LocalClient>,
+    writers: Arc<Writers>,
+    tick: Duration,
+}
+
+impl Serving {
+    /// To the end. As a task beside those of connections: what they push to it then costs no system call.
+    async fn run(self) {
+        if let Err(error) = tokio::spawn(self.serve()).await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
         }
-        let requests =
-            inbox.take(tell_at.map_or(next_tick, |tell_at| next_tick.min(tell_at)), node.batch_limit_bytes());
-        if requests.is_empty() && tell_at.is_some_and(|tell_at| Instant::now() >= tell_at) {
-            node.tell_commit();
-        }
-        match serve_batch(&mut node, requests, transport, &mut next_tick, tick) {
-            Ok(true) if node.owes_commit() => tell_at = tell_at.or_else(|| Some(Instant::now() + TELL_COMMIT_AFTER)),
-            Ok(true) => tell_at = None,
-            Ok(false) => {
-                guard.reason = LogError::Unavailable { reason: "the log node was shut down".into() };
-                if let Err(error) = node.close() {
-                    tracing::error!(%error, "closing the log failed");
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the thread is what gives the node its ticks")]
+    async fn serve(self) {
+        let Serving { mut node, inbox, mut transport, client, writers, tick } = self;
+        let mut guard = StopGuard { inbox: &inbox, published: node.published().clone(), reason: gone() };
+        transport.start(&tokio::runtime::Handle::current());
+        let mut next_tick = Instant::now() + tick;
+        let mut next_look = next_tick;
+        let mut tell_at = None;
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            if next_tick >= next_look {
+                next_look = next_tick + WRITERS_PAUSE;
+                if let Some(near) = writers.majority() {
+                    node.lead_near(&near);
                 }
-                return;
             }
-            Err(error) => {
-                tracing::error!(%error, "the log node stops");
-                guard.reason = to_log_error(&error);
-                let unknown = LogError::Unavailable { reason: format!("the log node has stopped: {error}") };
-                node.fail_pending(&unknown);
-                return;
+            let until = tell_at.map_or(next_tick, |tell_at| next_tick.min(tell_at));
+            let limit_bytes = node.batch_limit_bytes();
+            let mut requests = inbox.take(until, limit_bytes).await;
+            for request in requests.extract_if(.., |request| matches!(request, Request::Connection(_))) {
+                if let (Request::Connection(connection), Ok(permit)) =
+                    (request, connections.clone().try_acquire_owned())
+                {
+                    let served = connection.serve(client.clone(), writers.clone());
+                    tokio::spawn(served.map(|()| drop(permit)));
+                }
+            }
+            if requests.is_empty() && tell_at.is_some_and(|tell_at| Instant::now() >= tell_at) {
+                node.tell_commit();
+            }
+            match serve_batch(&mut node, requests, &mut *transport, &mut next_tick, tick) {
+                Ok(true) if node.owes_commit() => {
+                    tell_at = tell_at.or_else(|| Some(Instant::now() + TELL_COMMIT_AFTER));
+                }
+                Ok(true) => tell_at = None,
+                Ok(false) => {
+                    guard.reason = LogError::Unavailable { reason: "the log node was shut down".into() };
+                    if let Err(error) = node.close() {
+                        tracing::error!(%error, "closing the log failed");
+                    }
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the log node stops");
+                    guard.reason = to_log_error(&error);
+                    let unknown = LogError::Unavailable { reason: format!("the log node has stopped: {error}") };
+                    node.fail_pending(&unknown);
+                    return;
+                }
             }
         }
     }
@@ -581,6 +630,7 @@ fn serve_batch(
             }
             Request::Bootstrap(members, reply) => drop(reply.send(node.bootstrap(members, transport)?)),
             Request::Unreachable(peer) => node.report_unreachable(peer),
+            Request::Connection(_) => unreachable!("taken out before"),
             Request::Shutdown => running = false,
         }
     }

@@ -1,6 +1,7 @@
 //! How Raft messages reach the other nodes.
 
 use raft::eraftpb::Message;
+use tokio::runtime::Handle;
 
 use crate::members::Members;
 
@@ -12,6 +13,8 @@ use crate::members::Members;
 pub trait Transport: Send {
     /// Sends to `message.to`.
     fn send(&mut self, message: Message);
+    /// Called once, on the node's own thread, with its runtime. What was sent before waits, or is lost.
+    fn start(&mut self, _runtime: &Handle) {}
     /// The cluster consists of these nodes now.
     fn set_members(&mut self, _members: &Members) {}
 }

@@ -12,7 +12,6 @@ use logstore::filter::Filtering;
 use logstore::grpc::LogServer;
 use logstore::{LogStore, LogStoreConfig};
 use pageserver::stream_filter::PageFiltering;
-use tokio_stream::wrappers::TcpListenerStream;
 
 /// How long a start may take before the test gives up.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -124,9 +123,10 @@ impl TestLog {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let filtering: Arc<dyn Filtering> = Arc::new(PageFiltering);
-        let service = LogServer::service_beside(store.client(), store.metadata(), Arc::default(), Some(filtering));
+        let service = LogServer::filtering(store.client(), store.metadata(), Some(filtering));
         let serving = tonic::transport::Server::builder().add_service(service);
-        tokio::spawn(async move { serving.serve_with_incoming(TcpListenerStream::new(listener)).await });
+        let incoming = logstore::stream::incoming(listener, &store, None);
+        tokio::spawn(async move { serving.serve_with_incoming(incoming).await });
         TestLog { store, address }
     }
 }

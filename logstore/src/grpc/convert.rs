@@ -6,7 +6,7 @@ use storage::{BranchId, Epoch, Lsn};
 use crate::client::{LogError, MetadataValue};
 
 /// An error as a message.
-pub(super) fn to_failure(error: LogError) -> Failure {
+pub(crate) fn to_failure(error: LogError) -> Failure {
     let empty = Failure::default();
     match error {
         LogError::Fenced { branch, epoch, current, end_lsn } => Failure {
@@ -42,6 +42,11 @@ pub(super) fn to_failure(error: LogError) -> Failure {
         LogError::Corrupt { reason } => Failure { kind: Kind::Corrupt.into(), reason, ..empty },
         LogError::Invalid { reason } => Failure { kind: Kind::Invalid.into(), reason, ..empty },
     }
+}
+
+/// A call that came to no answer.
+pub(super) fn unavailable(status: &tonic::Status) -> LogError {
+    LogError::Unavailable { reason: format!("{}: {}", status.code(), status.message()) }
 }
 
 /// The error in a message. An unknown kind, of a newer server, counts as unavailable: the outcome is not known.

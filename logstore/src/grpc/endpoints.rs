@@ -69,6 +69,12 @@ impl Endpoints {
         (address, client)
     }
 
+    /// Where that node listens.
+    pub(super) fn current_address(&self) -> String {
+        let known = self.known.lock();
+        known.addresses[known.current].clone()
+    }
+
     /// `address` does not lead: asks `leader` from now on, or the next node if none is named. Does nothing if somebody
     /// else has already moved on.
     pub(super) fn move_on(&self, address: &str, leader: Option<&str>) {

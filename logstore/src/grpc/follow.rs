@@ -10,8 +10,7 @@ use storage::{BranchId, Epoch, Lsn};
 use tokio::time::Instant;
 use tonic::Streaming;
 
-use super::append_stream::unavailable;
-use super::convert::from_failure;
+use super::convert::{from_failure, unavailable};
 use super::endpoints::Endpoints;
 use crate::client::{LogChunk, LogError};
 use crate::filter::{FilteredChunk, Pieces, StreamFilter, StreamPiece};

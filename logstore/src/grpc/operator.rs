@@ -3,9 +3,9 @@
 use proto::logstore as wire;
 
 use super::from_failure;
-use super::peers::Credentials;
 use crate::client::LogError;
 use crate::cluster::{ask_view, peer_client};
+use crate::stream::Credentials;
 
 /// A node as its cluster's leader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +118,6 @@ impl Operator {
 fn finished(answer: Result<tonic::Response<wire::MembershipResponse>, tonic::Status>) -> Result<(), LogError> {
     match answer {
         Ok(answer) => answer.into_inner().failure.map_or(Ok(()), |failure| Err(from_failure(failure))),
-        Err(status) => Err(super::append_stream::unavailable(&status)),
+        Err(status) => Err(super::convert::unavailable(&status)),
     }
 }

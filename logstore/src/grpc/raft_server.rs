@@ -1,25 +1,21 @@
-//! The serving side of what passes between nodes: Raft's messages, joining, and operators' changes of the membership.
-//!
-//! Nothing is decoded by Raft's library before the sender has named the cluster and shown its secret.
+//! Joining, and operators' changes of the membership. Whoever calls names the cluster and shows its secret.
 
 use std::sync::Arc;
 
 use proto::logstore as wire;
 use proto::logstore::raft_service_server::{RaftService, RaftServiceServer};
-use protobuf::Message as _;
-use raft::eraftpb::Message;
 use storage::BranchId;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 use super::MAX_MESSAGE_BYTES;
 use super::convert::to_failure;
-use super::peers::Credentials;
 use crate::LogStore;
 use crate::client::LogError;
 use crate::identity::node_id;
 use crate::joining::{Admission, admit};
 use crate::members::Member;
 use crate::node::ClusterView;
+use crate::stream::Credentials;
 
 /// Offers a node to its peers and operators.
 pub struct RaftServer {
@@ -37,21 +33,8 @@ impl RaftServer {
         let Some(introduction) = introduction else {
             return Err(Status::unauthenticated("the sender did not introduce itself"));
         };
-        if introduction.cluster != self.credentials.cluster {
-            let reason = format!("this node belongs to log cluster {:?}", self.credentials.cluster);
-            return Err(Status::failed_precondition(reason));
-        }
-        if !same_secret(introduction.token.as_bytes(), self.credentials.token.as_bytes()) {
-            return Err(Status::unauthenticated("the cluster's token does not match"));
-        }
-        Ok(())
+        self.credentials.check(introduction).map_err(Status::permission_denied)
     }
-}
-
-/// Compares in a time that does not depend on where the texts differ.
-fn same_secret(shown: &[u8], expected: &[u8]) -> bool {
-    let differences = shown.iter().zip(expected).fold(0, |seen, (a, b)| seen | (a ^ b));
-    shown.len() == expected.len() && std::hint::black_box(differences) == 0
 }
 
 fn answer(outcome: Result<(), LogError>) -> Response<wire::MembershipResponse> {
@@ -82,25 +65,6 @@ fn to_member(view: &ClusterView, node: u64, member: &Member) -> wire::Member {
 
 #[tonic::async_trait]
 impl RaftService for RaftServer {
-    async fn deliver(
-        &self,
-        request: Request<Streaming<wire::RaftMessage>>,
-    ) -> Result<Response<wire::RaftDelivered>, Status> {
-        let mut messages = request.into_inner();
-        let first = messages.message().await?.unwrap_or_default();
-        self.check(first.introduction.as_ref())?;
-        let sender = first.introduction.map_or(0, |introduction| introduction.node_id);
-        while let Some(message) = messages.message().await? {
-            let message = Message::parse_from_bytes(&message.message)
-                .map_err(|_| Status::invalid_argument("not a message of Raft"))?;
-            if node_id(message.from) != sender {
-                return Err(Status::permission_denied("a message in another node's name"));
-            }
-            self.store.deliver(message).await;
-        }
-        Ok(Response::new(wire::RaftDelivered {}))
-    }
-
     async fn view(&self, request: Request<wire::ViewRequest>) -> Result<Response<wire::ViewResponse>, Status> {
         self.check(request.get_ref().introduction.as_ref())?;
         let view = match self.store.view().await {

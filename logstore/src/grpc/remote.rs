@@ -1,4 +1,4 @@
-//! The calling side: a log service elsewhere, as a [`LogClient`] and [`MetadataClient`].
+//! The calling side: a log service elsewhere, as a [`LogClient`] and [`MetadataClient`]. Appends go by [`crate::stream`].
 //!
 //! A client knows some nodes' addresses and finds the leader by asking: who does not lead names who does. Calls that may
 //! be repeated are repeated within a deadline; an append is one of them, because its epoch and start make a second
@@ -20,8 +20,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::append_stream::{Append, AppendStream, Queued, unavailable};
-use super::convert::{from_failure, from_value};
+use super::convert::{from_failure, from_value, unavailable};
 use super::endpoints::{Endpoints, NodeClient};
 use super::follow::follow;
 use super::watch::watch;
@@ -30,6 +29,7 @@ use crate::client::{
     SwapOutcome,
 };
 use crate::filter::{Pieces, StreamFilter, StreamPiece};
+use crate::stream::{Append, AppendStream, Queued};
 
 /// How long a call looks for a node that can answer it.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
@@ -163,11 +163,11 @@ impl RemoteLog {
 impl Shared {
     /// Queues an append on the running stream to the node believed to lead, or on a new one.
     fn queue(&self, append: &Append) -> Queued {
-        let (address, client) = self.endpoints.current();
+        let address = self.endpoints.current_address();
         let mut current = self.appends.lock();
         let stream = match &*current {
             Some(stream) if stream.is_open() && stream.address() == address => stream,
-            _ => current.insert(AppendStream::open(address, client, self.near.clone(), &self.runtime)),
+            _ => current.insert(AppendStream::open(address, self.near.clone(), &self.runtime)),
         };
         stream.queue(self.next_request.fetch_add(1, Ordering::Relaxed), append)
     }

@@ -2,80 +2,39 @@
 
 use std::sync::Arc;
 
-use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
+use futures::stream::{BoxStream, StreamExt};
 use proto::logstore as wire;
 use proto::logstore::log_service_server::{LogService, LogServiceServer};
-use storage::{BranchId, Epoch, Lsn};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use storage::{BranchId, Lsn};
+use tonic::{Request, Response, Status};
 
+use super::MAX_MESSAGE_BYTES;
 use super::convert::{to_failure, to_value};
-use super::{MAX_APPENDS_IN_FLIGHT, MAX_MESSAGE_BYTES};
+use super::gather::gather;
 use crate::client::{LogChunk, LogClient, LogError, MetadataClient, SwapOutcome};
 use crate::filter::{FilteredChunk, Filtering, Pieces, StreamFilter, StreamPiece, filtered, unfiltered};
-use crate::writers::{Writer, Writers};
 
 /// Offers a log and its metadata map.
 pub struct LogServer {
     log: Arc<dyn LogClient>,
     metadata: Arc<dyn MetadataClient>,
-    writers: Arc<Writers>,
     /// Understands filters of subscriptions.
     filtering: Option<Arc<dyn Filtering>>,
 }
 
 impl LogServer {
-    /// A tonic service, to be added to a server.
+    /// A tonic service, to be added to a server. It leaves out appends: see [`crate::stream::incoming`].
     pub fn service(log: Arc<dyn LogClient>, metadata: Arc<dyn MetadataClient>) -> LogServiceServer<LogServer> {
-        LogServer::service_beside(log, metadata, Arc::default(), None)
+        LogServer::filtering(log, metadata, None)
     }
 
-    /// The same, with a count of where its writers are, and with subscriptions that carry only what is wanted.
-    pub fn service_beside(
+    /// The same, with subscriptions that carry only what is wanted.
+    pub fn filtering(
         log: Arc<dyn LogClient>,
         metadata: Arc<dyn MetadataClient>,
-        writers: Arc<Writers>,
         filtering: Option<Arc<dyn Filtering>>,
     ) -> LogServiceServer<LogServer> {
-        LogServiceServer::new(LogServer { log, metadata, writers, filtering })
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-    }
-}
-
-/// Takes appends in order, lets them run side by side, and answers each when it is durable. Ends when the client has
-/// gone and everything it sent is answered.
-async fn serve_appends(
-    log: Arc<dyn LogClient>,
-    mut requests: Streaming<wire::AppendRequest>,
-    answers: mpsc::Sender<Result<wire::AppendResponse, Status>>,
-    writers: Arc<Writers>,
-) {
-    let mut writer: Option<Writer> = None;
-    let mut running = FuturesUnordered::new();
-    let mut open = true;
-    while open || !running.is_empty() {
-        tokio::select! {
-            request = requests.message(), if open && running.len() < MAX_APPENDS_IN_FLIGHT => match request {
-                Ok(Some(request)) => {
-                    let wire::AppendRequest { request_id, branch, epoch, start_lsn, bytes, near } = request;
-                    writer.get_or_insert_with(|| writers.register(&near)).wrote(bytes.len());
-                    // Queued by the call itself, so that the order of the requests is kept.
-                    let append = log.append(BranchId(branch), Epoch(epoch), Lsn(start_lsn), bytes);
-                    running.push(async move { (request_id, append.await) });
-                }
-                Ok(None) | Err(_) => open = false,
-            },
-            Some((request_id, outcome)) = running.next() => {
-                let answer = match outcome {
-                    Ok(end) => wire::AppendResponse { request_id, end_lsn: end.0, failure: None },
-                    Err(error) => wire::AppendResponse { request_id, end_lsn: 0, failure: Some(to_failure(error)) },
-                };
-                if answers.send(Ok(answer)).await.is_err() {
-                    return;
-                }
-            }
-        }
+        LogServiceServer::new(LogServer { log, metadata, filtering }).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 }
 
@@ -92,7 +51,7 @@ impl LogServer {
     async fn pieces(&self, request: wire::SubscribeRequest) -> Result<Pieces, LogError> {
         let wire::SubscribeRequest { branch, from_lsn, filter, filter_base_lsn } = request;
         let (branch, from_lsn) = (BranchId(branch), Lsn(from_lsn));
-        let chunks = self.log.subscribe(branch, from_lsn).await?;
+        let chunks = gather(self.log.subscribe(branch, from_lsn).await?).boxed();
         match &self.filtering {
             Some(filtering) if !filter.is_empty() => {
                 let filter = StreamFilter { bytes: filter, base_lsn: Lsn(filter_base_lsn) };
@@ -117,14 +76,6 @@ impl LogService for LogServer {
             Err(error) => wire::AcquireEpochResponse { failure: Some(to_failure(error)), ..Default::default() },
         };
         Ok(Response::new(answer))
-    }
-
-    type AppendStream = ReceiverStream<Result<wire::AppendResponse, Status>>;
-
-    async fn append(&self, request: Request<Streaming<wire::AppendRequest>>) -> Answered<Self::AppendStream> {
-        let (answers, stream) = mpsc::channel(MAX_APPENDS_IN_FLIGHT);
-        tokio::spawn(serve_appends(self.log.clone(), request.into_inner(), answers, self.writers.clone()));
-        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     type SubscribeStream = BoxStream<'static, Result<wire::SubscribeResponse, Status>>;

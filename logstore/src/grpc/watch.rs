@@ -8,8 +8,7 @@ use proto::logstore as wire;
 use tokio::time::Instant;
 use tonic::Streaming;
 
-use super::append_stream::unavailable;
-use super::convert::{from_failure, from_value};
+use super::convert::{from_failure, from_value, unavailable};
 use super::endpoints::Endpoints;
 use crate::client::{LogError, MetadataSnapshot};
 

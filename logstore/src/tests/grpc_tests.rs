@@ -4,7 +4,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use storage::{BranchId, Epoch, Lsn};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::client::{LogClient, LogError, MetadataClient, SwapOutcome};
 use crate::grpc::{LogServer, RemoteLog};
@@ -17,8 +16,9 @@ async fn serve(store: &LogStore) -> (RemoteLog, tokio::task::JoinHandle<()>) {
     let address = listener.local_addr().expect("address");
     let service = LogServer::service(store.client(), store.metadata());
     let server = tonic::transport::Server::builder().add_service(service);
+    let incoming = crate::stream::incoming(listener, store, None);
     let task = tokio::spawn(async move {
-        server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("serve");
+        server.serve_with_incoming(incoming).await.expect("serve");
     });
     let patience = std::time::Duration::from_secs(1);
     (RemoteLog::with_patience(vec![address.to_string()], patience).expect("an address"), task)
@@ -60,13 +60,16 @@ async fn every_call_and_every_refusal_crosses_the_wire() {
     let status = log.status(BRANCH).await.expect("status");
     assert_eq!((status.epoch, status.first_lsn, status.durable_lsn), (Epoch(1), Lsn(0), end));
 
-    let stream = log.subscribe(BRANCH, Lsn(0)).await.expect("subscribe");
-    let chunks: Vec<_> = stream.take(200).collect().await;
-    for (position, chunk) in chunks.into_iter().enumerate() {
-        let chunk = chunk.expect("a chunk");
-        assert_eq!(chunk.bytes.len(), position + 1);
-        assert_eq!(chunk.epoch, Epoch(1));
+    // Chunks come joined, in whatever pieces.
+    let mut stream = log.subscribe(BRANCH, Lsn(0)).await.expect("subscribe");
+    let mut read = Vec::new();
+    while read.len() < end.0 as usize {
+        let chunk = stream.next().await.expect("without end").expect("a chunk");
+        assert_eq!((chunk.start_lsn, chunk.epoch), (Lsn(read.len() as u64), Epoch(1)));
+        read.extend_from_slice(&chunk.bytes);
     }
+    let written: Vec<u8> = (1..=200usize).flat_map(|length| vec![length as u8; length]).collect();
+    assert!(read == written);
     for _ in 0..30 {
         end = log.append(BRANCH, grant.epoch, end, vec![1; 8 << 10].into()).await.expect("append");
     }

@@ -1,0 +1,295 @@
+//! Raft's messages to the other nodes: one connection and one bounded buffer for each of them.
+//!
+//! A message is written by the thread that has it to send; a task only connects, and writes what the socket did not take. A
+//! buffer that is full drops what comes: Raft repeats it. A peer that cannot be reached is tried again with growing
+//! pauses, and Raft is told, so that it probes instead of streaming into the void.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, counter};
+use parking_lot::Mutex;
+use proto::logstore as wire;
+use protobuf::Message as _;
+use raft::eraftpb::Message;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::frame::{FrameReader, Kind, MAX_HELLO_BYTES, decode, put_frame, put_message};
+use super::{CONNECT_TIMEOUT, HELLO_TIMEOUT, PREFACE, prepare};
+use crate::identity::node_id;
+use crate::members::Members;
+use crate::transport::Transport;
+
+/// No message is added to so many bytes that wait for a peer.
+const QUEUE_BYTES: usize = 64 << 20;
+/// Room that an empty buffer keeps.
+const KEPT_BYTES: usize = 1 << 20;
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Told which of Raft's ids cannot be reached.
+pub type Unreachable = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Who we are, to be shown to peers.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The cluster's shared secret; empty where only loopback is used.
+    pub token: String,
+    /// This node's number; zero for an operator.
+    pub node_id: u64,
+}
+
+impl Credentials {
+    pub(crate) fn introduction(&self) -> wire::Introduction {
+        wire::Introduction { cluster: self.cluster.clone(), token: self.token.clone(), node_id: self.node_id }
+    }
+
+    /// Whoever shows this belongs to our cluster; else, why not.
+    pub(crate) fn check(&self, shown: &wire::Introduction) -> Result<(), String> {
+        if shown.cluster != self.cluster {
+            return Err(format!("this node belongs to log cluster {:?}", self.cluster));
+        }
+        if !same_secret(shown.token.as_bytes(), self.token.as_bytes()) {
+            return Err("the cluster's token does not match".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Compares in a time that does not depend on where the texts differ.
+fn same_secret(shown: &[u8], expected: &[u8]) -> bool {
+    let differences = shown.iter().zip(expected).fold(0, |seen, (a, b)| seen | (a ^ b));
+    shown.len() == expected.len() && std::hint::black_box(differences) == 0
+}
+
+/// A [`Transport`] over TCP.
+pub struct PeerTransport {
+    credentials: Credentials,
+    unreachable: Unreachable,
+    peers: BTreeMap<u64, Peer>,
+    /// Where the peers' tasks run; none before [`Transport::start`].
+    runtime: Option<Handle>,
+}
+
+struct Peer {
+    address: String,
+    outgoing: Arc<Outgoing>,
+    dropped: Counter,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Between who sends and the peer's task.
+#[derive(Default)]
+struct Outgoing {
+    queue: Mutex<Queue>,
+    /// There is something that only the task can do: connect, wait for room in the socket, find out what broke.
+    help: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Frames, the first `written_bytes` of which the socket has taken.
+    buffer: Vec<u8>,
+    written_bytes: usize,
+    /// Raft's id of whom the last message was for.
+    to: u64,
+    connection: Option<Arc<TcpStream>>,
+}
+
+impl Queue {
+    /// Gives the socket what it takes. False if some is left.
+    fn write(&mut self) -> bool {
+        let Some(connection) = &self.connection else { return false };
+        while self.written_bytes < self.buffer.len() {
+            match connection.try_write(&self.buffer[self.written_bytes..]) {
+                Ok(count) if count > 0 => self.written_bytes += count,
+                // What broke, the task will find.
+                _ => return false,
+            }
+        }
+        self.clear();
+        true
+    }
+
+    fn clear(&mut self) {
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT_BYTES);
+        self.written_bytes = 0;
+    }
+}
+
+impl PeerTransport {
+    /// Reaches the nodes at `addresses`, by number, once it is started.
+    pub fn new(credentials: Credentials, addresses: &BTreeMap<u64, String>, unreachable: Unreachable) -> PeerTransport {
+        let mut transport = PeerTransport { credentials, unreachable, peers: BTreeMap::new(), runtime: None };
+        for (&node, address) in addresses {
+            transport.set_address(node, address);
+        }
+        transport
+    }
+
+    fn set_address(&mut self, node: u64, address: &str) {
+        if node == self.credentials.node_id || self.peers.get(&node).is_some_and(|peer| peer.address == address) {
+            return;
+        }
+        let dropped = counter!("alluvium_log_peer_messages_dropped_total", "peer" => node.to_string());
+        let peer = Peer { address: address.to_owned(), outgoing: Arc::default(), dropped, task: None };
+        self.peers.insert(node, peer);
+        self.start_peer(node);
+    }
+
+    fn start_peer(&mut self, node: u64) {
+        let (Some(runtime), Some(peer)) = (&self.runtime, self.peers.get_mut(&node)) else { return };
+        let sender = Sender {
+            node,
+            address: peer.address.clone(),
+            credentials: self.credentials.clone(),
+            unreachable: self.unreachable.clone(),
+            outgoing: peer.outgoing.clone(),
+        };
+        peer.task = Some(runtime.spawn(sender.run()));
+    }
+}
+
+impl Transport for PeerTransport {
+    fn send(&mut self, message: Message) {
+        let Some(peer) = self.peers.get(&node_id(message.to)) else {
+            tracing::debug!(to = node_id(message.to), "no address of this log node: message dropped");
+            return;
+        };
+        let mut queue = peer.outgoing.queue.lock();
+        queue.to = message.to;
+        let was_empty = queue.buffer.is_empty();
+        let fits = queue.buffer.len() < QUEUE_BYTES;
+        if !fits || !put_frame(&mut queue.buffer, Kind::Raft, |buffer| message.write_to_vec(buffer).is_ok()) {
+            peer.dropped.increment(1);
+            return;
+        }
+        if was_empty && !queue.write() {
+            peer.outgoing.help.notify_one();
+        }
+    }
+
+    fn set_members(&mut self, members: &Members) {
+        for (&node, member) in members.nodes() {
+            self.set_address(node, &member.address);
+        }
+        if !members.nodes().is_empty() {
+            self.peers.retain(|node, _| members.nodes().contains_key(node));
+        }
+    }
+
+    fn start(&mut self, runtime: &Handle) {
+        self.runtime = Some(runtime.clone());
+        let nodes: Vec<u64> = self.peers.keys().copied().collect();
+        nodes.into_iter().for_each(|node| self.start_peer(node));
+    }
+}
+
+/// The task of one peer.
+struct Sender {
+    node: u64,
+    address: String,
+    credentials: Credentials,
+    unreachable: Unreachable,
+    outgoing: Arc<Outgoing>,
+}
+
+impl Sender {
+    async fn run(self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Nothing to send: no connection. What is queued goes first on the new one.
+            self.outgoing.help.notified().await;
+            let stood = self.stream().await;
+            let to = {
+                let mut queue = self.outgoing.queue.lock();
+                queue.connection = None;
+                queue.clear();
+                queue.to
+            };
+            (self.unreachable)(to);
+            pause = if stood { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
+            tokio::time::sleep(pause).await;
+            // What has gathered meanwhile is stale; Raft sends what is needed.
+            self.outgoing.queue.lock().clear();
+        }
+    }
+
+    /// Sends until the connection breaks; false if it never stood.
+    async fn stream(&self) -> bool {
+        let connection = match tokio::time::timeout(CONNECT_TIMEOUT + HELLO_TIMEOUT, self.connect()).await {
+            Ok(Ok(connection)) => Arc::new(connection),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                tracing::warn!(node = self.node, reason = %error, "log node refuses our messages");
+                return false;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(node = self.node, %error, "log node cannot be reached");
+                return false;
+            }
+            Err(_) => {
+                tracing::debug!(node = self.node, "log node does not answer");
+                return false;
+            }
+        };
+        self.outgoing.queue.lock().connection = Some(connection.clone());
+        let mut ended = std::pin::pin!(end(&connection));
+        loop {
+            let all_written = self.outgoing.queue.lock().write();
+            tokio::select! {
+                () = &mut ended => return true,
+                () = self.outgoing.help.notified(), if all_written => {}
+                _ = connection.writable(), if !all_written => {}
+            }
+        }
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let mut stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await??;
+        prepare(&stream)?;
+        let hello = wire::StreamHello { introduction: Some(self.credentials.introduction()), near: String::new() };
+        greet(&mut stream, &hello).await?;
+        Ok(stream)
+    }
+}
+
+/// Says who we are; [`std::io::ErrorKind::PermissionDenied`] when we are not wanted.
+pub(super) async fn greet(stream: &mut TcpStream, hello: &wire::StreamHello) -> std::io::Result<()> {
+    let mut greeting = PREFACE.to_vec();
+    put_message(&mut greeting, Kind::Hello, hello);
+    stream.write_all(&greeting).await?;
+    let welcome = match FrameReader::new(stream, MAX_HELLO_BYTES).next().await? {
+        Some((Kind::Welcome, payload)) => decode::<wire::StreamWelcome>(payload)?,
+        _ => return Err(std::io::Error::other("no welcome")),
+    };
+    if !welcome.refusal.is_empty() {
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, welcome.refusal));
+    }
+    Ok(())
+}
+
+/// Resolves when the other side, which has nothing to say, has gone.
+async fn end(connection: &TcpStream) {
+    while connection.readable().await.is_ok() {
+        match connection.try_read(&mut [0]) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            _ => return,
+        }
+    }
+}
