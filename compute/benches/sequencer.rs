@@ -4,13 +4,13 @@
 //! A log that answers at once makes each commit a group of its own, which copies each page that it changes: more work
 //! than any real log asks for.
 //!
-//! `cargo bench -p alluvium-compute --bench sequencer`. CPU figures are the committing threads' own: what a busy
-//! machine does not distort.
+//! `cargo bench -p alluvium-compute --bench sequencer`. Rates are by the clock, of all threads together, which begin each
+//! round of commits at once; CPU figures are the committing threads' own: what a busy machine distorts less.
 
 #![allow(clippy::disallowed_methods)]
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use compute::testing::{BareCommit, MemoryLog, ReplayPages};
@@ -48,36 +48,50 @@ fn main() {
         let compute = runtime.block_on(Compute::start(config, log, pages)).expect("start");
         let trees = [load(&compute, ACCOUNTS), load(&compute, TELLERS), load(&compute, BRANCHES), load(&compute, 1)];
         // Until every page of memory was used once: a new one costs a page fault, which no server has for long.
-        commits(&compute, trees, 0, 0, 1);
+        commits(&compute, trees, 0, 0, 1, &Barrier::new(1));
         let mut first = ROUND * ROUNDS;
         for threads in [1, 2] {
             let (begin_lsn, _, _) = compute.positions();
-            let cpu: Duration = std::thread::scope(|scope| {
-                let compute = &compute;
-                let run = |thread| scope.spawn(move || commits(compute, trees, first, thread, threads));
+            let start = Barrier::new(threads as usize);
+            let spent: Spent = std::thread::scope(|scope| {
+                let (compute, start) = (&compute, &start);
+                let run = |thread| scope.spawn(move || commits(compute, trees, first, thread, threads, start));
                 let workers: Vec<_> = (0..threads).map(run).collect();
-                workers.into_iter().map(|worker| worker.join().expect("no panic")).sum()
+                let all = workers.into_iter().map(|worker| worker.join().expect("no panic"));
+                all.reduce(|one, other| Spent { cpu: one.cpu + other.cpu, clock: one.clock.max(other.clock) })
+                    .expect("one thread at least")
             });
             let count = threads * ROUND * ROUNDS;
             first += count;
             let bytes = compute.positions().0.since(begin_lsn) as f64 / count as f64;
-            let cost_us = cpu.as_secs_f64() * 1e6 / count as f64;
             println!(
-                "{name}, {threads} threads: {cost_us:.2} us of CPU and {bytes:.0} log bytes a commit, \
-                 {:.0} k commits/s per core",
-                1e3 / cost_us
+                "{name}, {threads} threads: {:.0} k commits/s; {:.2} us of CPU and {bytes:.0} log bytes a commit",
+                count as f64 / spent.clock.as_secs_f64() / 1e3,
+                spent.cpu.as_secs_f64() * 1e6 / count as f64,
             );
         }
         runtime.block_on(compute.shutdown()).expect("shutdown");
     }
 }
 
-/// CPU time of committing, without that of making the commits ready. Rows of the history ascend over all threads, from
-/// `first`.
-fn commits(compute: &Arc<Compute>, trees: [TreeId; 4], first: u64, thread: u64, threads: u64) -> Duration {
+/// What committing took, without making the commits ready.
+struct Spent {
+    cpu: Duration,
+    clock: Duration,
+}
+
+/// Commits, in rounds that all threads start together. Rows of the history ascend over all threads, from `first`.
+fn commits(
+    compute: &Arc<Compute>,
+    trees: [TreeId; 4],
+    first: u64,
+    thread: u64,
+    threads: u64,
+    start: &Barrier,
+) -> Spent {
     let [accounts, tellers, branches, history] = trees;
     let mut state = first + 17 + thread;
-    let mut cpu = Duration::ZERO;
+    let mut spent = Spent { cpu: Duration::ZERO, clock: Duration::ZERO };
     for round in 0..ROUNDS {
         let ready: Vec<BareCommit> = (0..ROUND)
             .map(|number| {
@@ -94,13 +108,15 @@ fn commits(compute: &Arc<Compute>, trees: [TreeId; 4], first: u64, thread: u64, 
                 ])
             })
             .collect();
-        let before = thread_cpu();
+        start.wait();
+        let (cpu, clock) = (thread_cpu(), Instant::now());
         for commit in &ready {
             commit.run(compute).expect("the commit goes through");
         }
-        cpu += thread_cpu() - before;
+        spent.cpu += thread_cpu() - cpu;
+        spent.clock += clock.elapsed();
     }
-    cpu
+    spent
 }
 
 fn key(number: u64) -> Vec<u8> {

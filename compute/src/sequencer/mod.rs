@@ -47,6 +47,9 @@ pub(crate) const PART_LIMIT_BYTES: usize = storage::batch::DEFAULT_PART_BYTES;
 /// Attached trees remembered before those that no snapshot can miss are forgotten.
 const ATTACHED_LIMIT: usize = 1024;
 
+/// Before a thread sleeps for its turn: about 4 µs.
+const LOCK_TRIES: u32 = 10;
+
 /// See the module.
 pub(crate) struct Sequencer {
     inner: Mutex<Inner>,
@@ -190,12 +193,26 @@ impl Sequencer {
     /// The right to read and change what is above the sealed boundary.
     pub(crate) fn enter(&self) -> Result<MutexGuard<'_, Inner>> {
         self.shipper.check()?;
-        let inner = self.inner.lock();
+        let inner = self.lock_inner();
         if inner.applying {
             drop(inner);
             return Err(self.stop(&SqlError::internal("an earlier commit failed while it was applied")));
         }
         Ok(inner)
+    }
+
+    /// Most commits hold the lock for a microsecond or two, which is less than going to sleep and being woken costs: tries
+    /// for about that long first.
+    fn lock_inner(&self) -> MutexGuard<'_, Inner> {
+        for _ in 0..LOCK_TRIES {
+            if let Some(inner) = self.inner.try_lock() {
+                return inner;
+            }
+            for _ in 0..16 {
+                std::hint::spin_loop();
+            }
+        }
+        self.inner.lock()
     }
 
     /// Ends this compute's writing for good.
