@@ -11,9 +11,14 @@ use storage::{Lsn, PageNo};
 use crate::decode::PageBatch;
 
 /// Bookkeeping that a record is charged with besides its bytes.
-const RECORD_OVERHEAD_BYTES: usize = 40;
-/// Records' bytes are held in pieces of at least this length.
-const ARENA_BYTES: usize = 256 << 10;
+const RECORD_OVERHEAD_BYTES: usize = 24;
+/// The same for a page.
+const PAGE_OVERHEAD_BYTES: usize = 96;
+/// Records' bytes are held in pieces of this length; a longer record has a piece of its own.
+const ARENA_BYTES: usize = 1 << BEGIN_BITS;
+const BEGIN_BITS: u32 = 18;
+/// A record's longest is 1 MiB.
+const LENGTH_BITS: u32 = 21;
 /// Of the commits of so long a time the last one's is noted: a mark tells where the log stood, also when nothing was
 /// committed for long after it.
 const MARK_DISTANCE_US: u64 = 500_000;
@@ -46,9 +51,29 @@ impl Hasher for PageHasher {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     lsn: Lsn,
-    arena: u32,
-    begin: u32,
-    length: u32,
+    /// Arena, begin within it, length: there are as many of these as records.
+    packed: u64,
+}
+
+impl Place {
+    fn new(lsn: Lsn, arena: usize, begin: usize, length: usize) -> Place {
+        assert!(length < 1 << LENGTH_BITS && begin < 1 << BEGIN_BITS, "record of {length} bytes at {begin}");
+        let packed = ((arena as u64) << BEGIN_BITS | begin as u64) << LENGTH_BITS | length as u64;
+        assert!(packed >> (BEGIN_BITS + LENGTH_BITS) == arena as u64, "{arena} pieces in one buffer");
+        Place { lsn, packed }
+    }
+
+    fn arena(self) -> usize {
+        (self.packed >> (BEGIN_BITS + LENGTH_BITS)) as usize
+    }
+
+    fn begin(self) -> usize {
+        (self.packed >> LENGTH_BITS) as usize & (ARENA_BYTES - 1)
+    }
+
+    fn length(self) -> usize {
+        self.packed as usize & ((1 << LENGTH_BITS) - 1)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -64,8 +89,8 @@ struct Contents {
 
 impl Contents {
     fn bytes_of(&self, place: &Place) -> &[u8] {
-        let begin = place.begin as usize;
-        &self.arenas[place.arena as usize][begin..begin + place.length as usize]
+        let begin = place.begin();
+        &self.arenas[place.arena()][begin..begin + place.length()]
     }
 
     fn keep(&mut self, lsn: Lsn, bytes: &[u8]) -> Place {
@@ -77,8 +102,7 @@ impl Contents {
         let arena = &mut self.arenas[number];
         let begin = arena.len();
         arena.extend_from_slice(bytes);
-        let short = |number: usize| u32::try_from(number).expect("records and buffers are limited");
-        Place { lsn, arena: short(number), begin: short(begin), length: short(bytes.len()) }
+        Place::new(lsn, number, begin, bytes.len())
     }
 
     fn mark(&mut self, mark: TimeMark) {
@@ -90,6 +114,28 @@ impl Contents {
                 self.marked_from_us = mark.commit_time_us;
             }
         }
+    }
+}
+
+/// A page's records, in memory that is used again for the next page's.
+#[derive(Debug, Default)]
+pub struct RecordCopy {
+    bytes: Vec<u8>,
+    /// With where they end in `bytes`.
+    ends: Vec<(Lsn, usize)>,
+}
+
+impl RecordCopy {
+    /// The records, oldest first.
+    pub fn records(&self) -> impl Iterator<Item = (Lsn, &[u8])> {
+        let begins = [0].into_iter().chain(self.ends.iter().map(|(_, end)| *end));
+        self.ends.iter().zip(begins).map(|((lsn, end), begin)| (*lsn, &self.bytes[begin..*end]))
+    }
+
+    /// Number of the last record for which something holds.
+    pub fn last_where(&self, holds: impl Fn(&[u8]) -> bool) -> Option<usize> {
+        let begin = |number: usize| number.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        (0..self.ends.len()).rev().find(|&number| holds(&self.bytes[begin(number)..self.ends[number].1]))
     }
 }
 
@@ -129,8 +175,13 @@ impl RecordBuffer {
         contents.mark(TimeMark { lsn: end_lsn, commit_time_us });
         for (page, bytes) in batch.records() {
             let place = contents.keep(end_lsn, bytes);
-            contents.bytes += bytes.len() + RECORD_OVERHEAD_BYTES;
-            contents.pages.entry(page).or_default().push(place);
+            let Contents { pages, bytes: held_bytes, .. } = &mut *contents;
+            *held_bytes += bytes.len() + RECORD_OVERHEAD_BYTES;
+            let places = pages.entry(page).or_insert_with(|| {
+                *held_bytes += PAGE_OVERHEAD_BYTES;
+                Vec::new()
+            });
+            places.push(place);
         }
         contents.end_lsn = end_lsn;
         contents.bytes
@@ -153,13 +204,24 @@ impl RecordBuffer {
         let Some(places) = contents.pages.get(&page) else { return Vec::new() };
         let from = above.map_or(0, |above| places.partition_point(|place| place.lsn <= above));
         let to = places.partition_point(|place| place.lsn <= up_to).max(from);
-        let mut arena = BytesMut::with_capacity(places[from..to].iter().map(|place| place.length as usize).sum());
+        let mut arena = BytesMut::with_capacity(places[from..to].iter().map(|place| place.length()).sum());
         let mut records = Vec::with_capacity(to - from);
         for place in &places[from..to] {
             arena.extend_from_slice(contents.bytes_of(place));
             records.push((place.lsn, arena.split().freeze()));
         }
         records
+    }
+
+    /// Copies all records of a page, oldest first, in place of what `copy` holds: who writes a layer asks for every page.
+    pub fn copy_records(&self, page: PageNo, copy: &mut RecordCopy) {
+        copy.bytes.clear();
+        copy.ends.clear();
+        let contents = self.contents.read();
+        for place in contents.pages.get(&page).into_iter().flatten() {
+            copy.bytes.extend_from_slice(contents.bytes_of(place));
+            copy.ends.push((place.lsn, copy.bytes.len()));
+        }
     }
 
     /// Pages with at least this many records.

@@ -70,7 +70,7 @@ impl PageServerConfig {
     /// Defaults within a memory limit.
     pub fn new(branch: BranchId, memory_bytes: u64) -> PageServerConfig {
         let share = |parts: u64| memory_bytes / parts;
-        let buffer = usize::try_from(share(8)).unwrap_or(usize::MAX).clamp(1 << 20, 32 << 20);
+        let buffer = usize::try_from(share(8)).unwrap_or(usize::MAX).clamp(1 << 20, 64 << 20);
         PageServerConfig {
             branch,
             lineage: Lineage::root(branch),

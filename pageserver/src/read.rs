@@ -15,11 +15,12 @@ use storage::layer::{LayerDescriptor, LayerEntry, LayerError, LayerKind, Wanted}
 use storage::object::ObjectError;
 use storage::{BranchId, Lsn, PageNo};
 
+use crate::buffer::{RecordBuffer, RecordCopy};
 use crate::client::{GetPage, PageError, PageImage, Priority};
 use crate::compaction::LayerId;
 use crate::metrics as names;
 use crate::page_cache::CachedPage;
-use crate::replay::{initializes_page, replay};
+use crate::replay::{Replay, initializes_page, replay};
 use crate::shard::Shard;
 use crate::view::View;
 
@@ -115,6 +116,32 @@ impl Shard {
     pub async fn own_page(&self, request: GetPage) -> Answer {
         self.wait_for_log(&[request], &[0]).await;
         self.make_pages(&[request], &[0]).await.pop().expect("one answer for one request").1
+    }
+
+    /// A page as of a buffer's end, made of what came before it and its records there: many, so they are not looked at more often
+    /// than that takes. `None`: it cannot be made.
+    pub async fn page_after(&self, page: PageNo, buffer: &RecordBuffer, records: &RecordCopy) -> Option<PageImage> {
+        let (own, at) = (self.config.branch, buffer.start_lsn());
+        let initialized = records.last_where(initializes_page);
+        let cached = self.pages.get(own, page, buffer.end_lsn()).filter(|cached| cached.known_until >= at);
+        let (base, known) = match (initialized, cached) {
+            (Some(_), _) => (None, at),
+            (None, Some(cached)) => (Some(cached.bytes), cached.known_until),
+            (None, None) => {
+                let before = GetPage { page, at, not_modified_since: at, priority: Priority::Background };
+                (Some(self.own_page(before).await.ok()?.bytes), at)
+            }
+        };
+        let mut replay = Replay::new(own, page, base.as_ref().map(|bytes| (own, &bytes[..]))).ok()?;
+        // Those of one batch have one LSN, so which are in the base an LSN tells, and which make it unnecessary a number.
+        let first = initialized.unwrap_or(0);
+        for (lsn, bytes) in records.records().skip(first).filter(|(lsn, _)| initialized.is_some() || *lsn > known) {
+            replay.apply(lsn, bytes).ok()?;
+        }
+        let (bytes, page_lsn) = replay.finish();
+        let known_until = buffer.end_lsn();
+        self.pages.keep(own, page, CachedPage { bytes: bytes.clone(), page_lsn, known_until });
+        Some(PageImage { bytes, page_lsn })
     }
 
     /// Until the log is here that the requests need, but not beyond patience.

@@ -33,7 +33,7 @@ pub fn image_record(branch: BranchId, page_no: PageNo, sealed: &[u8]) -> Option<
 
 /// Whether the page's earlier state does not matter once this record is known.
 pub fn initializes_page(record: &[u8]) -> bool {
-    Record::decode_exact(record).is_ok_and(|record| record.op.initializes_page())
+    Record::bytes_initialize_page(record)
 }
 
 /// A page on its way from an earlier state to a later one.

@@ -36,6 +36,7 @@ impl<'a> Input<'a> {
     }
 
     /// Not yet consumed.
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -46,6 +47,7 @@ impl<'a> Input<'a> {
     }
 
     /// The next `length` bytes.
+    #[inline]
     pub fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeError("ends early"))?;
         self.rest = rest;
@@ -53,6 +55,7 @@ impl<'a> Input<'a> {
     }
 
     /// The next byte.
+    #[inline]
     pub fn byte(&mut self) -> Result<u8, DecodeError> {
         let (&first, rest) = self.rest.split_first().ok_or(DecodeError("ends early"))?;
         self.rest = rest;
@@ -60,7 +63,17 @@ impl<'a> Input<'a> {
     }
 
     /// The next integer.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        // Most lengths, slots and distances.
+        if let Some((&first, rest)) = self.rest.split_first().filter(|(first, _)| **first < 0x80) {
+            self.rest = rest;
+            return Ok(first.into());
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -76,11 +89,13 @@ impl<'a> Input<'a> {
     }
 
     /// The next integer, which must fit 16 bits.
+    #[inline]
     pub fn varint_u16(&mut self) -> Result<u16, DecodeError> {
         u16::try_from(self.varint()?).map_err(|_| DecodeError("integer exceeds 16 bits"))
     }
 
     /// A length and that many bytes.
+    #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = usize::try_from(self.varint()?).map_err(|_| DecodeError("length exceeds memory"))?;
         self.take(length)

@@ -6,7 +6,8 @@
 //! - `ALLUVIUM_BENCH_ACCOUNT_PAGES` (default 20,000): size of the table;
 //! - `ALLUVIUM_BENCH_LOG_MIB` (default 512): length of the log of transactions;
 //! - `ALLUVIUM_BENCH_DIRECTORY` (default: a temporary one): where log and layers go;
-//! - `ALLUVIUM_BENCH_ONLY`: `ingest` ends before pages are read in earnest.
+//! - `ALLUVIUM_BENCH_MEMORY_MIB` (384), `ALLUVIUM_BENCH_RUN_PLACES` (as ever): settings of the page server;
+//! - `ALLUVIUM_BENCH_ONLY`: `ingest` ends before pages are read in earnest, `reads` begins with them after a log of 16 MiB.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -39,7 +40,8 @@ fn setting(name: &str, default: u64) -> u64 {
 fn main() {
     let meters = Meters::install();
     let pages = setting("ALLUVIUM_BENCH_ACCOUNT_PAGES", 20_000);
-    let log_bytes = setting("ALLUVIUM_BENCH_LOG_MIB", 512) << 20;
+    let only = std::env::var("ALLUVIUM_BENCH_ONLY").unwrap_or_default();
+    let log_bytes = setting("ALLUVIUM_BENCH_LOG_MIB", if only == "reads" { 16 } else { 512 }) << 20;
     let temporary = tempfile::tempdir().expect("a temporary directory");
     let directory = std::env::var("ALLUVIUM_BENCH_DIRECTORY").map_or(temporary.path().to_owned(), Into::into);
     let mut workload = Workload::new(pages);
@@ -53,11 +55,14 @@ fn main() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        for shards in [1, 4] {
-            decoded_only(&directory, &log, loaded, end, shards).await;
+        if only != "reads" {
+            for shards in [1, 4] {
+                decoded_only(&directory, &log, loaded, end, shards).await;
+            }
+            flushed_only(&directory, &log, loaded, end).await;
         }
         let server = ingest(&directory, &log, &meters, loaded, end, &workload).await;
-        if std::env::var("ALLUVIUM_BENCH_ONLY").as_deref() != Ok("ingest") {
+        if only != "ingest" {
             reads::run(&server, end, &workload).await;
         }
         server.shutdown().await;
@@ -65,7 +70,9 @@ fn main() {
 }
 
 fn config() -> PageServerConfig {
-    let config = PageServerConfig::new(BRANCH, 384 << 20);
+    let mut config = PageServerConfig::new(BRANCH, setting("ALLUVIUM_BENCH_MEMORY_MIB", 384) << 20);
+    let places = setting("ALLUVIUM_BENCH_RUN_PLACES", config.compaction.run_places as u64);
+    config.compaction.run_places = usize::try_from(places).expect("a small number");
     PageServerConfig { wait_timeout: Duration::from_secs(600), ..config }
 }
 
@@ -99,6 +106,30 @@ async fn decoded_only(directory: &Path, log: &Arc<FileLog>, from: Lsn, end: Lsn,
     println!("into memory of one of {shards} shards: {bytes:.0} MiB of log at {:.0} MiB a CPU second", bytes / spent);
 }
 
+/// The log into layers of level 0 that nobody rewrites: what is left to a page server whose rewrites compactors do.
+async fn flushed_only(directory: &Path, log: &Arc<FileLog>, from: Lsn, end: Lsn) {
+    let mut config = config();
+    (config.compaction.run_places, config.compaction.max_depth) = (usize::MAX, usize::MAX);
+    (config.compaction.run_trigger, config.compaction.layer_target_bytes) = (usize::MAX, u64::MAX);
+    log.end_at(from);
+    let server = PageServer::start(config, open(&directory.join("flushed")), log.clone()).await.expect("starts");
+    let flushed = async |lsn: Lsn| {
+        reached(&server, lsn).await;
+        server.freeze();
+        while server.manifest().await.durable_lsn < lsn {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    flushed(log.end()).await;
+    let began = cpu_seconds();
+    log.end_at(Lsn(end.0.min(from.0 + (256 << 20))));
+    flushed(log.end()).await;
+    let spent = cpu_seconds() - began;
+    let (bytes, layers) = (log.end().since(from) as f64 / MIB, server.manifest().await.layers.len());
+    println!("into {layers} layers, without rewrites: {bytes:.0} MiB of log at {:.0} MiB a CPU second", bytes / spent);
+    server.shutdown().await;
+}
+
 /// The whole log, into layers, while pages are read at random.
 async fn ingest(
     directory: &Path,
@@ -111,6 +142,7 @@ async fn ingest(
     log.end_at(loaded);
     let server = PageServer::start(config(), open(&directory.join("store")), log.clone()).await.expect("starts");
     let mut before = Lsn::ZERO;
+    let all = cpu_seconds();
     for (name, until) in [("load", loaded), ("transactions", end)] {
         let (began, cpu) = (Instant::now(), cpu_seconds());
         meters.take_layers_per_read();
@@ -153,6 +185,8 @@ async fn ingest(
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let spent = cpu_seconds() - all;
+    println!("until nothing was left to do: {:.0} MiB of log a CPU second in all", end.0 as f64 / MIB / spent);
     let manifest = server.manifest().await;
     let stored: u64 = manifest.layers.iter().map(|layer| layer.size_bytes).sum();
     println!(

@@ -14,7 +14,7 @@ use storage::{BranchId, Lsn, PageNo, ShardId};
 
 use super::plan::ALL_PAGES;
 use super::{Job, JobKind};
-use crate::buffer::{BufferedRecord, RecordBuffer};
+use crate::buffer::{BufferedRecord, RecordBuffer, RecordCopy};
 use crate::replay::{Replay, ReplayError};
 
 /// What a job needs besides its layers.
@@ -125,6 +125,17 @@ struct MergedScan<'a> {
     job: &'a Job,
     /// The run whose entry is at hand.
     least: Option<usize>,
+    /// The first entry of the other runs: as long as the least run stays below it, nobody else need be looked at.
+    next: Option<(PageNo, Lsn, usize)>,
+    /// A page, and what of it is needed: records above an LSN, all, or nothing.
+    wanted: (PageNo, Above),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Above {
+    Lsn(Lsn),
+    All,
+    Nothing,
 }
 
 impl<'a> MergedScan<'a> {
@@ -134,44 +145,86 @@ impl<'a> MergedScan<'a> {
         for layers in &job.runs {
             runs.push(RunScan::new(reader, layers.iter().map(|layer| (layer, job.pages.clone()))).await?);
         }
-        let mut merged = MergedScan { runs, job, least: None };
-        merged.settle().await?;
+        let wanted = (PageNo(0), MergedScan::wanted(job, PageNo(0)));
+        let mut merged = MergedScan { runs, job, least: None, next: None, wanted };
+        merged.find_least();
+        if !merged.is_needed() {
+            merged.advance().await?;
+        }
         Ok(merged)
     }
 
-    /// Whether a record is still needed.
-    fn is_needed(&self, page: PageNo, lsn: Lsn) -> bool {
-        let floors = &self.job.floors;
-        let floor = floors.partition_point(|floor| floor.last_page < page);
-        let above = floors.get(floor).is_none_or(|floor| page < floor.first_page || lsn > floor.lsn);
-        above && self.job.holds(page)
+    fn wanted(job: &Job, page: PageNo) -> Above {
+        let floor = job.floors.partition_point(|floor| floor.last_page < page);
+        match job.floors.get(floor) {
+            _ if !job.holds(page) => Above::Nothing,
+            Some(floor) if floor.first_page <= page => Above::Lsn(floor.lsn),
+            _ => Above::All,
+        }
     }
 
-    fn find_least(&self) -> Option<usize> {
-        let heads = self.runs.iter().enumerate().filter_map(|(number, run)| {
-            let (page, lsn, _) = run.head()?;
-            Some((page, lsn, number))
-        });
-        heads.min().map(|(.., number)| number)
+    /// Whether the entry at hand is still needed; true at the end.
+    fn is_needed(&mut self) -> bool {
+        let Some((page, lsn)) = self.head().map(|(page, lsn, _)| (page, lsn)) else { return true };
+        if self.wanted.0 != page {
+            self.wanted = (page, MergedScan::wanted(self.job, page));
+        }
+        match self.wanted.1 {
+            Above::Lsn(floor) => lsn > floor,
+            Above::All => true,
+            Above::Nothing => false,
+        }
     }
 
-    /// Goes on to the next needed entry, if the least is not.
-    async fn settle(&mut self) -> Result<(), LayerError> {
+    fn place(&self, number: usize) -> Option<(PageNo, Lsn, usize)> {
+        self.runs[number].head().map(|(page, lsn, _)| (page, lsn, number))
+    }
+
+    fn find_least(&mut self) {
+        let (mut least, mut next) = (None, None);
+        for place in (0..self.runs.len()).filter_map(|number| self.place(number)) {
+            if least.is_none_or(|least| place < least) {
+                (least, next) = (Some(place), least);
+            } else if next.is_none_or(|next| place < next) {
+                next = Some(place);
+            }
+        }
+        (self.least, self.next) = (least.map(|(.., number)| number), next);
+    }
+
+    /// Goes on to the next needed entry as far as that takes no waiting. False: [`MergedScan::advance`] does the rest.
+    fn try_advance(&mut self) -> Result<bool, LayerError> {
         loop {
-            self.least = self.find_least();
-            match self.head() {
-                Some((page, lsn, _)) if !self.is_needed(page, lsn) => self.step().await?,
-                _ => return Ok(()),
+            let Some(least) = self.least else { return Ok(true) };
+            if !self.runs[least].step()? {
+                return Ok(false);
+            }
+            let ahead = self.place(least).is_some_and(|place| self.next.is_none_or(|next| place < next));
+            if !ahead {
+                self.find_least();
+            }
+            if self.is_needed() {
+                return Ok(true);
             }
         }
     }
 
-    async fn step(&mut self) -> Result<(), LayerError> {
-        let Some(least) = self.least else { return Ok(()) };
-        if !self.runs[least].step()? {
-            self.runs[least].advance().await?;
+    /// Goes on to the next needed entry.
+    async fn advance(&mut self) -> Result<(), LayerError> {
+        if self.try_advance()? { Ok(()) } else { self.advance_further().await }
+    }
+
+    /// After [`MergedScan::try_advance`] had to stop: fetches what the least run goes on with.
+    async fn advance_further(&mut self) -> Result<(), LayerError> {
+        loop {
+            if let Some(least) = self.least {
+                self.runs[least].advance().await?;
+                self.find_least();
+            }
+            if self.is_needed() || self.try_advance()? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// The entry at hand; none at the end.
@@ -181,11 +234,6 @@ impl<'a> MergedScan<'a> {
 
     fn head_page(&self) -> Option<PageNo> {
         self.head().map(|(page, ..)| page)
-    }
-
-    async fn advance(&mut self) -> Result<(), LayerError> {
-        self.step().await?;
-        self.settle().await
     }
 }
 
@@ -224,8 +272,12 @@ async fn merge_runs(context: &JobContext<'_>, job: &Job) -> Result<Vec<LayerDesc
         if last.replace(page) != Some(page) {
             context.check_stopped()?;
         }
-        writer.push(page, lsn, bytes).await?;
-        merged.advance().await?;
+        if !writer.try_push(page, lsn, bytes) {
+            writer.push(page, lsn, bytes).await?;
+        }
+        if !merged.try_advance()? {
+            merged.advance_further().await?;
+        }
     }
     Ok(writer.finish().await?)
 }
@@ -269,7 +321,9 @@ impl<'a> MadePages<'a> {
                 let mut replay = Replay::new(self.branch, page, base)?;
                 while let Some((_, lsn, record)) = self.records.head().filter(|(next, ..)| *next == page) {
                     replay.apply(lsn, record)?;
-                    self.records.advance().await?;
+                    if !self.records.try_advance()? {
+                        self.records.advance_further().await?;
+                    }
                 }
                 let (bytes, lsn) = replay.finish();
                 (lsn, bytes)
@@ -306,10 +360,14 @@ pub async fn write_buffer(
         return Ok(Vec::new());
     }
     let mut writer = context.writer(LayerKind::Delta, 0, lsns, ALL_PAGES, u64::MAX);
+    let mut copy = RecordCopy::default();
     for page in pages {
         context.check_stopped()?;
-        for (lsn, bytes) in buffer.records(page, None, Lsn::MAX) {
-            writer.push(page, lsn, &bytes).await?;
+        buffer.copy_records(page, &mut copy);
+        for (lsn, bytes) in copy.records() {
+            if !writer.try_push(page, lsn, bytes) {
+                writer.push(page, lsn, bytes).await?;
+            }
         }
         if let Some((lsn, bytes)) = images.get(&page) {
             writer.push(page, *lsn, bytes).await?;

@@ -78,7 +78,7 @@ impl Default for Retention {
 impl Default for CompactionSettings {
     fn default() -> CompactionSettings {
         CompactionSettings {
-            run_places: 3,
+            run_places: 4,
             run_trigger: 2,
             image_ratio: 1,
             image_job_bytes: 256 << 20,

@@ -136,7 +136,7 @@ fn bytes_of(layers: &[LayerDescriptor]) -> u64 {
 /// Runs to be merged, none of them `busy`, that is part of a merge already.
 ///
 /// A run's level tells how often its records were rewritten. With `k` places for runs and each record rewritten `w` times,
-/// C(k + w, w) flushes find room, and that is the most that is possible: 3 places take 20 flushes at 3 rewrites, 56 at 5.
+/// C(k + w, w) flushes find room, and that is the most that is possible: 3 places take 20 flushes at 3 rewrites, 56 at 5; 4 places 35 and 126.
 /// It is reached by merging, when all places are taken, the newest run that was rewritten less often than its elder
 /// neighbour, together with all that is newer.
 pub fn plan_merge(manifest: &Manifest, settings: &CompactionSettings, busy: &HashSet<LayerId>) -> Option<Job> {

@@ -8,7 +8,7 @@ use storage::manifest::Manifest;
 
 use super::after_failure;
 use super::garbage::{discard, drop_due_history};
-use crate::compaction::{Job, JobError, apart, plan_images, plan_merge, run_job, tile_loads};
+use crate::compaction::{Job, JobError, JobKind, apart, plan_images, plan_merge, run_job, tile_loads};
 use crate::compactors::{Assignment, Handed, check};
 use crate::metrics as names;
 use crate::shard::{LayersInUse, Shard, layer_bytes};
@@ -77,7 +77,11 @@ async fn plan(shard: &Shard, compactor: Compactor) -> Result<Option<(Job, Layers
 
 async fn compact_once(shard: &Arc<Shard>, job: &Job) -> Result<(), JobError> {
     let layers = rewrite(shard, job).await?;
-    metrics::counter!(names::WRITTEN_BYTES, "work" => "compaction").increment(layer_bytes(&layers));
+    let work = match job.kind {
+        JobKind::Merge => "merge",
+        JobKind::Image => "image",
+    };
+    metrics::counter!(names::WRITTEN_BYTES, "work" => work).increment(layer_bytes(&layers));
     let replaced = job.replaced();
     let change = |manifest: &mut Manifest| {
         let named = manifest.layers.iter().filter(|layer| replaced.contains(&layer.id())).count();

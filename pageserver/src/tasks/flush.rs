@@ -9,8 +9,7 @@ use storage::manifest::Manifest;
 use storage::{BranchId, Lsn, PageNo, ShardId};
 
 use super::after_failure;
-use crate::buffer::{BufferedRecord, RecordBuffer};
-use crate::client::{GetPage, Priority};
+use crate::buffer::{BufferedRecord, RecordBuffer, RecordCopy};
 use crate::compaction::{JobError, depth, write_buffer};
 use crate::metrics as names;
 use crate::replay::image_record;
@@ -71,14 +70,11 @@ pub(crate) async fn flush(shard: Arc<Shard>, log: Arc<dyn LogClient>) {
 /// since the last image run.
 async fn hot_images(shard: &Shard, buffer: &RecordBuffer) -> HashMap<PageNo, BufferedRecord> {
     let mut images = HashMap::new();
-    let at = buffer.end_lsn();
+    let mut records = RecordCopy::default();
     for page in buffer.hot_pages(shard.config.compaction.hot_page_records) {
-        // What cannot be read now is only slower to read later.
-        let Ok(image) =
-            shard.own_page(GetPage { page, at, not_modified_since: at, priority: Priority::Background }).await
-        else {
-            continue;
-        };
+        buffer.copy_records(page, &mut records);
+        // What cannot be made now is only slower to read later.
+        let Some(image) = shard.page_after(page, buffer, &records).await else { continue };
         if let Some(record) = image_record(shard.config.branch, page, &image.bytes) {
             images.insert(page, (image.page_lsn, record));
         }

@@ -19,6 +19,7 @@
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
+use lz4_flex::block::CompressTable;
 
 use super::{LayerDescriptor, LayerEntry, LayerError, LayerKind, LayerName};
 use crate::varint::put_varint;
@@ -190,15 +191,28 @@ impl BlockBuilder {
     }
 }
 
-/// A block as it is stored.
-pub fn encode_block(identity: &LayerIdentity, number: u32, first_page: PageNo, raw: &[u8]) -> Vec<u8> {
+/// Most bytes that a block of so many raw ones is stored in.
+pub fn longest_block(raw_bytes: usize) -> usize {
+    BLOCK_HEAD_BYTES + lz4_flex::block::get_maximum_output_size(raw_bytes)
+}
+
+/// Writes a block as it is stored to `place`, of [`longest_block`] bytes; answers how many it has. `table` is scratch memory.
+pub fn encode_block(
+    identity: &LayerIdentity,
+    number: u32,
+    first_page: PageNo,
+    raw: &[u8],
+    table: &mut CompressTable,
+    place: &mut [u8],
+) -> usize {
     let raw_bytes = u32::try_from(raw.len()).expect("blocks are limited in length");
-    let compressed = lz4_flex::block::compress(raw);
-    let mut stored = Vec::with_capacity(BLOCK_HEAD_BYTES + compressed.len());
-    stored.extend_from_slice(&block_crc(identity, number, first_page, raw_bytes, &compressed).to_le_bytes());
-    stored.extend_from_slice(&raw_bytes.to_le_bytes());
-    stored.extend_from_slice(&compressed);
-    stored
+    let (head, compressed) = place.split_at_mut(BLOCK_HEAD_BYTES);
+    let length =
+        lz4_flex::block::compress_into_with_table(raw, compressed, table).expect("there is room for the longest");
+    let crc = block_crc(identity, number, first_page, raw_bytes, &compressed[..length]);
+    head[..4].copy_from_slice(&crc.to_le_bytes());
+    head[4..].copy_from_slice(&raw_bytes.to_le_bytes());
+    BLOCK_HEAD_BYTES + length
 }
 
 /// Checks and decompresses a stored block.
@@ -252,7 +266,17 @@ impl Entries {
         &self.raw
     }
 
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
+        let first = *self.raw.get(self.at)?;
+        if first < 0x80 {
+            self.at += 1;
+            return Some(first.into());
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = *self.raw.get(self.at)?;

@@ -194,12 +194,18 @@ async fn misplaced_layers_are_found() {
 #[test]
 fn lying_lengths_are_refused_before_allocation() {
     let identity = LayerIdentity { branch: BRANCH, kind: LayerKind::Delta, start_lsn: Lsn(0), end_lsn: Lsn(9) };
-    let raw = vec![0u8; format::MAX_BLOCK_BYTES + 1];
-    let stored = format::encode_block(&identity, 0, PageNo(0), &raw);
+    let encoded = |raw: &[u8]| {
+        let mut stored = vec![0; format::longest_block(raw.len())];
+        let table = &mut lz4_flex::block::CompressTable::default();
+        let length = format::encode_block(&identity, 0, PageNo(0), raw, table, &mut stored);
+        stored.truncate(length);
+        stored
+    };
+    let stored = encoded(&vec![0u8; format::MAX_BLOCK_BYTES + 1]);
     let refused = format::decode_block(&identity, 0, PageNo(0), &stored).expect_err("too long");
     assert!(refused.contains("claims"), "{refused}");
     for (number, page) in [(1, 0), (0, 1)] {
-        let stored = format::encode_block(&identity, 0, PageNo(0), b"");
+        let stored = encoded(b"");
         assert!(format::decode_block(&identity, number, PageNo(page), &stored).is_err());
     }
 }

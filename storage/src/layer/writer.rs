@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use lz4_flex::block::CompressTable;
+
 use super::format::{self, BlockBuilder, BlockHandle, Footer, LayerIdentity};
 use super::{LayerDescriptor, LayerError, LayerKind, LayerName, layer_key, shard_prefix};
 use crate::object::{ObjectStore, Upload};
@@ -37,6 +39,7 @@ pub struct RunWriter<N> {
     next_name: N,
     open: Option<OpenLayer>,
     block: BlockBuilder,
+    table: CompressTable,
     last: Option<(PageNo, Lsn)>,
     /// First page that no finished image layer covers.
     uncovered: PageNo,
@@ -51,6 +54,7 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
             store: store.clone(),
             uncovered: *settings.pages.start(),
             block: BlockBuilder::new(settings.identity.start_lsn),
+            table: CompressTable::default(),
             settings,
             next_name,
             open: None,
@@ -60,16 +64,41 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
         }
     }
 
-    /// Takes the next entry. Order: by page, then LSN; entries of equal page and LSN stay in the order given.
-    pub async fn push(&mut self, page: PageNo, lsn: Lsn, bytes: &[u8]) -> Result<(), LayerError> {
+    fn check_order(&self, page: PageNo, lsn: Lsn) {
         assert!(self.settings.pages.contains(&page), "page {page} is not of {:?}", self.settings.pages);
         if let Some((last_page, last_lsn)) = self.last {
             assert!((last_page, last_lsn) <= (page, lsn), "{page}@{lsn} after {last_page}@{last_lsn}");
             let image = self.settings.identity.kind == LayerKind::Image;
             assert!(!image || last_page < page, "page {page} twice in an image layer");
-            if last_page != page && self.layer_is_full() {
-                self.finish_layer(last_page, last_page).await?;
-            }
+        }
+    }
+
+    /// Takes the next entry if it only has to be appended to the block at hand, as nearly all have; false: [`RunWriter::push`]
+    /// it. Rewrites push millions.
+    #[inline]
+    pub fn try_push(&mut self, page: PageNo, lsn: Lsn, bytes: &[u8]) -> bool {
+        let raw_bytes = self.block.raw().len();
+        let fits = raw_bytes > 0 && raw_bytes + format::ENTRY_HEAD_BYTES + bytes.len() < format::BLOCK_TARGET_BYTES;
+        if !fits || self.last.is_some_and(|(last_page, _)| last_page != page) && self.layer_is_full() {
+            return false;
+        }
+        self.check_order(page, lsn);
+        self.block.push(page, lsn, bytes);
+        self.open.as_mut().expect("a block belongs to a layer").entries += 1;
+        self.last = Some((page, lsn));
+        true
+    }
+
+    /// Takes the next entry. Order: by page, then LSN; entries of equal page and LSN stay in the order given.
+    pub async fn push(&mut self, page: PageNo, lsn: Lsn, bytes: &[u8]) -> Result<(), LayerError> {
+        if self.try_push(page, lsn, bytes) {
+            return Ok(());
+        }
+        self.check_order(page, lsn);
+        if let Some((last_page, _)) = self.last.filter(|(last_page, _)| *last_page != page)
+            && self.layer_is_full()
+        {
+            self.finish_layer(last_page, last_page).await?;
         }
         if self.open.is_none() {
             self.begin_layer(page).await?;
@@ -110,14 +139,13 @@ impl<N: FnMut() -> LayerName> RunWriter<N> {
         let open = self.open.as_mut().expect("a block belongs to a layer");
         let number = u32::try_from(open.blocks.len()).expect("limited by layer_is_full");
         let first_page = self.block.first_page();
-        let stored = format::encode_block(&self.settings.identity, number, first_page, self.block.raw());
-        open.blocks.push(BlockHandle {
-            first_page,
-            last_page,
-            offset: open.upload.written_bytes(),
-            stored_bytes: u32::try_from(stored.len()).expect("blocks are limited in length"),
-        });
-        open.upload.write(&stored).await?;
+        let offset = open.upload.written_bytes();
+        let longest = format::longest_block(self.block.raw().len());
+        let (identity, raw, table) = (&self.settings.identity, self.block.raw(), &mut self.table);
+        let encode = |place: &mut [u8]| format::encode_block(identity, number, first_page, raw, table, place);
+        open.upload.write_with(longest, encode).await?;
+        let stored_bytes = u32::try_from(open.upload.written_bytes() - offset).expect("blocks are limited in length");
+        open.blocks.push(BlockHandle { first_page, last_page, offset, stored_bytes });
         self.block.clear();
         Ok(())
     }

@@ -37,8 +37,35 @@ impl Upload {
 
     /// Takes the next bytes; waits while too many parts are under way.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), ObjectError> {
+        self.reserve(bytes.len());
         self.pending.extend_from_slice(bytes);
         self.written_bytes += bytes.len() as u64;
+        self.send_part().await
+    }
+
+    /// The same with bytes that `fill` writes in place, of `longest` at most; it answers how many they are.
+    pub async fn write_with(
+        &mut self,
+        longest: usize,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), ObjectError> {
+        self.reserve(longest);
+        let before = self.pending.len();
+        self.pending.resize(before + longest, 0);
+        let length = fill(&mut self.pending[before..]);
+        self.pending.truncate(before + length);
+        self.written_bytes += length as u64;
+        self.send_part().await
+    }
+
+    /// What has grown to this will probably grow to a part: no more copies on the way there.
+    fn reserve(&mut self, more_bytes: usize) {
+        if self.pending.len() >= PART_BYTES / 16 && self.pending.capacity() < PART_BYTES {
+            self.pending.reserve((PART_BYTES + more_bytes).saturating_sub(self.pending.len()));
+        }
+    }
+
+    async fn send_part(&mut self) -> Result<(), ObjectError> {
         if self.pending.len() < PART_BYTES {
             return Ok(());
         }

@@ -255,6 +255,13 @@ impl<'a> Record<'a> {
         Ok(Self { page: PageNo(input.varint()?), op: RedoOp::decode(input)? })
     }
 
+    /// Whether a record that stands alone [initializes its page](RedoOp::initializes_page), told by its first bytes: the rest may
+    /// turn out not to decode.
+    pub fn bytes_initialize_page(bytes: &[u8]) -> bool {
+        let mut input = Input::new(bytes);
+        input.varint().is_ok() && matches!(input.byte(), Ok(FORMAT | IMAGE | OVERFLOW | META_FORMAT | FREE_LIST))
+    }
+
     /// A record that stands alone, as layers keep them.
     pub fn decode_exact(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut input = Input::new(bytes);

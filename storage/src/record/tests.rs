@@ -88,6 +88,7 @@ proptest! {
         let record = Record { page: PageNo(page), op: operation.op() };
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
+        prop_assert_eq!(Record::bytes_initialize_page(&bytes), record.op.initializes_page());
         prop_assert_eq!(Record::decode_exact(&bytes), Ok(record));
         for end in 0..bytes.len() {
             prop_assert!(Record::decode_exact(&bytes[..end]).is_err(), "cut at {}", end);
