@@ -171,11 +171,14 @@ async fn a_node_is_added_and_another_removed_under_appends() {
 
     // The leader itself goes: somebody else leads first.
     let leader = nodes.wait_for("a leader", |_| true).await.leader;
+    let begun = std::time::Instant::now();
     nodes.operator().remove(leader).await.expect("removed");
     nodes.wait_for("another leader", |status| status.leader != leader && status.nodes.len() == 3).await;
-    writer.progress().await;
+    println!("removed after {:?}, writes go on after {:?}", begun.elapsed(), writer.progress().await);
     nodes.kill(leader);
     let (acknowledged, longest) = writer.finish().await;
+    // No election was waited for: its timeouts begin at one second, and two followed each other.
+    assert!(longest < Duration::from_millis(1_500), "writes paused for {longest:?}");
     println!("{acknowledged} acknowledged; longest pause {longest:?}");
     let left: Vec<u64> = (1..=4).filter(|node| *node != leader).collect();
     nodes.wait_in_sync(&left).await;

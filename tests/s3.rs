@@ -15,12 +15,16 @@ use bytes::Bytes;
 use s3::{Fault, Honesty, S3Server};
 use storage::object::{ObjectError, ObjectStore, ProbeError, RetryPolicy, S3Credentials, S3Options, SwapError};
 
+/// Far above what a sound request takes here.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
 fn open(endpoint: String, prefix: &str, retry: RetryPolicy) -> ObjectStore {
     let credentials = "[default]\naws_access_key_id = tester\naws_secret_access_key = secret\n";
     let options = S3Options {
         endpoint: Some(endpoint),
         region: Some("us-east-1".to_owned()),
         credentials: Some(S3Credentials::parse(credentials, "default").expect("a good file")),
+        request_timeout: Some(REQUEST_TIMEOUT),
     };
     ObjectStore::open_with(&format!("s3://alluvium/{prefix}"), &options, retry).expect("a good URL")
 }

@@ -63,6 +63,7 @@ impl S3Arguments {
             endpoint: self.store_endpoint.clone(),
             region: self.store_region.clone(),
             credentials: self.credentials()?,
+            request_timeout: None,
         };
         ObjectStore::open_with(url, &options, shell::retry_policy())
             .map_err(|error| format!("cannot open the object store: {error}"))

@@ -56,6 +56,11 @@ const LAST_RETRY: Duration = Duration::from_millis(200);
 /// How long a commit waits for a log that cannot be reached before its client is told that the outcome is
 /// unknown.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(30);
+/// The same once the log has said that it is full: nobody knows when there will be room. What has been applied cannot be taken
+/// back, and is in the log as soon as there is: so its outcome is unknown, and not a refusal.
+const UNKNOWN_WHILE_FULL_AFTER: Duration = Duration::from_secs(2);
+/// How often it is looked whether an append has waited that long.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 const FENCED: &str = "this compute is no longer the primary: another one has taken over";
 
@@ -332,6 +337,18 @@ pub(crate) async fn drive(
     }
 }
 
+impl Shipper {
+    /// Tells the clients whose commits end by `group_end` that the outcome is unknown, if they have waited long enough.
+    fn give_up_when_due(&self, began: Instant, group_end: Lsn) {
+        let full = self.log_is_full.load(Ordering::Relaxed);
+        let patience = if full { UNKNOWN_WHILE_FULL_AFTER } else { UNKNOWN_AFTER };
+        if began.elapsed() > patience && self.given_up.fetch_max(group_end.0, Ordering::AcqRel) < group_end.0 {
+            tracing::error!(%group_end, full, "commits cannot be confirmed; their clients are told so");
+            self.wake(group_end);
+        }
+    }
+}
+
 /// What later commits are told once the log has refused for good.
 fn ended(error: &LogError) -> SqlError {
     tracing::error!(%error, "the log refuses this compute's writes");
@@ -404,7 +421,15 @@ async fn append_piece(
     let began = Instant::now();
     let mut pause = FIRST_RETRY;
     loop {
-        match to.log.append(to.branch, to.epoch, start_lsn, bytes.clone()).await {
+        let mut appended = to.log.append(to.branch, to.epoch, start_lsn, bytes.clone());
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut appended => break outcome,
+                () = tokio::time::sleep(LOOK_EVERY) => shipper.give_up_when_due(began, group_end),
+            }
+        };
+        match outcome {
             Ok(_) => {
                 shipper.log_is_full.store(false, Ordering::Relaxed);
                 return Ok(());
@@ -423,10 +448,7 @@ async fn append_piece(
             }
             Err(error) => return Err(error),
         }
-        if began.elapsed() > UNKNOWN_AFTER && shipper.given_up.fetch_max(group_end.0, Ordering::AcqRel) < group_end.0 {
-            tracing::error!(%group_end, "commits cannot be confirmed; their clients are told so");
-            shipper.wake(group_end);
-        }
+        shipper.give_up_when_due(began, group_end);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_RETRY);
     }

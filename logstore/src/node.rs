@@ -326,6 +326,9 @@ impl Node {
             let reason = format!("the log has reached its budget of {limit_bytes} bytes");
             return Err(Box::new((LogError::NoSpace { reason }, reply)));
         }
+        if let Some(told) = self.leaves_first(command) {
+            return Err(Box::new((told, reply)));
+        }
         let (context, data) = command.encode();
         let bytes = SegmentLog::entry_bytes(context.len(), data.len());
         let headroom = match command {

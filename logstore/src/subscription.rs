@@ -140,9 +140,22 @@ impl Subscription {
                 if position < first_lsn {
                     return Err(LogError::Trimmed { branch, asked: position, first_lsn });
                 }
-                Err(to_log_error(&error))
+                self.read_damaged(to_log_error(&error)).await
             }
         }
+    }
+}
+
+impl Subscription {
+    /// Damage of the node's own file: the archive may hold what was there. Else the reader asks another node.
+    async fn read_damaged(&mut self, error: LogError) -> Result<(), LogError> {
+        let archive = self.archive.as_mut().filter(|_| matches!(error, LogError::Corrupt { .. }));
+        let Some(archive) = archive else { return Err(error) };
+        let Ok(chunks) = archive.read(self.position).await else { return Err(error) };
+        metrics::counter!("alluvium_log_damage_bridged_total").increment(1);
+        tracing::error!(%error, branch = %self.branch, position = %self.position, "read from the archive instead");
+        self.buffered = chunks.into();
+        Ok(())
     }
 }
 

@@ -200,6 +200,26 @@ impl SimulatedDisk {
         state.names.get(name).map(|&file| state.files[file].current.clone())
     }
 
+    /// Writes somewhere else than was asked for, as a misdirected write does: silently and durably.
+    pub fn misdirect(&self, name: &str, offset: usize, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        let file = *state.names.get(name).expect("the test names an existing file");
+        let FileState { durable, current, .. } = &mut state.files[file];
+        let end = (offset + bytes.len()).min(current.len()).min(durable.len());
+        let taken = end.saturating_sub(offset);
+        for contents in [durable, current] {
+            contents[offset..offset + taken].copy_from_slice(&bytes[..taken]);
+        }
+    }
+
+    /// Cuts a file, as a file system does that has lost the rest: silently and durably.
+    pub fn cut(&self, name: &str, length: usize) {
+        let mut state = self.state.lock();
+        let file = *state.names.get(name).expect("the test names an existing file");
+        state.files[file].current.truncate(length);
+        state.files[file].durable.truncate(length);
+    }
+
     /// Inverts one bit of a file, as bit rot does: silently and durably.
     pub fn flip_bit(&self, name: &str, bit: u64) {
         let mut state = self.state.lock();

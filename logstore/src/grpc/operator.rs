@@ -1,11 +1,17 @@
 //! What operators ask of a log cluster: how it is, and that nodes be added or removed.
 
+use std::time::Duration;
+
 use proto::logstore as wire;
 
 use super::from_failure;
 use crate::client::LogError;
 use crate::cluster::{ask_view, peer_client};
 use crate::stream::Credentials;
+
+/// How often, and after which pause, a removal is repeated whose node has to let another one lead first.
+const HAND_OVER_ATTEMPTS: usize = 100;
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
 
 /// A node as its cluster's leader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +93,22 @@ impl Operator {
         finished(peer_client(&leader)?.add_member(request).await)
     }
 
-    /// Removes a node. It loses its vote first.
+    /// Removes a node. It loses its vote first, and before that its leadership.
     pub async fn remove(&self, node_id: u64) -> Result<(), LogError> {
+        let mut hands_over = false;
+        for _ in 0..HAND_OVER_ATTEMPTS {
+            match self.remove_at_leader(node_id).await {
+                // Nothing was done: another node is about to lead.
+                Err(LogError::NotLeader { .. }) => hands_over = true,
+                Err(LogError::Unavailable { .. }) if hands_over => {}
+                outcome => return outcome,
+            }
+            tokio::time::sleep(HAND_OVER_PAUSE).await;
+        }
+        Err(LogError::Unavailable { reason: format!("node {node_id} does not hand its leadership over") })
+    }
+
+    async fn remove_at_leader(&self, node_id: u64) -> Result<(), LogError> {
         let (leader, _) = self.leader().await?;
         let request = wire::RemoveMemberRequest { introduction: Some(self.credentials.introduction()), node_id };
         finished(peer_client(&leader)?.remove_member(request).await)

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use raft::eraftpb::{ConfState, HardState};
 
 use super::Node;
+use crate::client::LogError;
+use crate::command::Command;
 use crate::core::{Core, LogIndex, PeerProgress, TermRuns};
 use crate::identity::node_id;
 use crate::machine::StateMachine;
@@ -216,6 +218,22 @@ impl Node {
         self.keeps_lead_ticks = KEEPS_LEAD_TIMEOUTS * self.config.core.election_ticks as u32;
         self.core.transfer_leader(successor);
         Some(successor)
+    }
+
+    /// The leader itself is to be removed: somebody else leads first, and notes it. Its followers do not answer a leader that
+    /// is no member any more, so that nothing would be committed until they elect another. What the caller is told.
+    pub(super) fn leaves_first(&mut self, command: &Command) -> Option<LogError> {
+        let Command::RemoveMember { node_id: going } = command else { return None };
+        let is_own = *going == node_id(self.raft_id()) && self.machine.members().nodes().contains_key(going);
+        if !is_own || !self.core.is_leader() || self.core.index().conf_state().get_voters().len() < 2 {
+            return None;
+        }
+        let Some(successor) = self.hand_over(|_| true) else {
+            let reason = "this node leads, and no other one is up to date and could".to_owned();
+            return Some(LogError::Unavailable { reason });
+        };
+        let address = self.machine.members().nodes().values().find(|member| member.raft_id == successor);
+        Some(LogError::NotLeader { leader: address.map(|member| member.address.clone()) })
     }
 
     /// Raft waits for the answer to a snapshot without end, and any message may be lost.

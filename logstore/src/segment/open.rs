@@ -14,7 +14,7 @@ use super::reader::to_entry;
 use super::set::{Segment, SegmentSet};
 use super::spare::{SPARE_NAME, Spare};
 use super::writer::{FLAG_RESTARTED, Location, SegmentConfig, SegmentLog, new_segment};
-use super::{ReadStop, StoreError, file_name, parse_file_name};
+use super::{MIN_SEGMENT_BYTES, ReadStop, StoreError, file_name, parse_file_name};
 use crate::core::TermRuns;
 use crate::disk::Disk;
 use crate::identity::node_id;
@@ -76,6 +76,11 @@ impl SegmentLog {
         for &sequence in &sequences {
             let file = disk.open(&file_name(sequence)).map_err(io("opening a segment"))?;
             let length_bytes = file.length_bytes().map_err(io("opening a segment"))?;
+            // Made at full size before it got its name: a shorter one has lost what was in it.
+            if length_bytes < MIN_SEGMENT_BYTES || !length_bytes.is_multiple_of(4096) {
+                let reason = format!("the segment has {length_bytes} bytes: it was cut short");
+                return Err(StoreError::corrupt(&*disk, sequence, length_bytes, reason));
+            }
             segments.push(Segment::new(sequence, length_bytes, file, None));
         }
         drop_unfinished(&disk, &mut segments)?;

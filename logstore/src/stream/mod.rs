@@ -23,11 +23,13 @@ mod incoming;
 mod peers;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 pub(crate) use append::{Append, AppendStream, Queued};
 pub(crate) use connection::Connection;
 pub use incoming::incoming;
 pub use peers::{Credentials, PeerTransport};
+pub use versions::{LOWEST_PEER_VERSION, PEER_VERSION};
 
 use std::time::Duration;
 

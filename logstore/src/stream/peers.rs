@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::frame::{FrameReader, Kind, MAX_HELLO_BYTES, decode, put_frame, put_message};
+use super::versions::{LOWEST_PEER_VERSION, PEER_VERSION, check_versions};
 use super::{CONNECT_TIMEOUT, HELLO_TIMEOUT, PREFACE, prepare};
 use crate::identity::node_id;
 use crate::members::Members;
@@ -48,7 +49,13 @@ pub struct Credentials {
 
 impl Credentials {
     pub(crate) fn introduction(&self) -> wire::Introduction {
-        wire::Introduction { cluster: self.cluster.clone(), token: self.token.clone(), node_id: self.node_id }
+        wire::Introduction {
+            cluster: self.cluster.clone(),
+            token: self.token.clone(),
+            node_id: self.node_id,
+            version: PEER_VERSION,
+            lowest_version: LOWEST_PEER_VERSION,
+        }
     }
 
     /// Whoever shows this belongs to our cluster; else, why not.
@@ -59,7 +66,7 @@ impl Credentials {
         if !same_secret(shown.token.as_bytes(), self.token.as_bytes()) {
             return Err("the cluster's token does not match".to_owned());
         }
-        Ok(())
+        check_versions(shown)
     }
 }
 

@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
+use proto::logstore as wire;
 use storage::{BranchId, Epoch, Lsn};
 use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::client::{LogClient, LogError, MetadataClient, SwapOutcome};
-use crate::grpc::{LogServer, RemoteLog};
+use crate::grpc::{LogServer, RaftServer, RemoteLog};
+use crate::stream::{Credentials, LOWEST_PEER_VERSION, PEER_VERSION};
 use crate::{LogStore, LogStoreConfig};
 
 const BRANCH: BranchId = BranchId(3);
@@ -111,4 +114,33 @@ async fn every_call_and_every_refusal_crosses_the_wire() {
     server.abort();
     let late = log.status(BRANCH).await;
     assert!(matches!(late, Err(LogError::Unavailable { .. })), "{late:?}");
+}
+
+/// A node of another version is talked to as long as there is a version in common, and else told why not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_without_a_version_in_common_do_not_talk() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let store = std::sync::Arc::new(LogStore::open(LogStoreConfig::new(directory.path())).expect("open"));
+    let credentials = Credentials { cluster: "one".to_owned(), token: String::new(), node_id: 1 };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address").to_string();
+    let server = tonic::transport::Server::builder().add_service(RaftServer::service(store, credentials));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let view = async |version, lowest_version| {
+        let introduction = Some(wire::Introduction {
+            cluster: "one".to_owned(),
+            token: String::new(),
+            node_id: 2,
+            version,
+            lowest_version,
+        });
+        let mut client = crate::cluster::peer_client(&address).expect("an address");
+        client.view(wire::ViewRequest { introduction }).await.map(tonic::Response::into_inner)
+    };
+    for (version, lowest) in [(0, 0), (PEER_VERSION, LOWEST_PEER_VERSION), (PEER_VERSION + 5, PEER_VERSION)] {
+        assert_eq!(view(version, lowest).await.expect("talks").failure, None, "{lowest} to {version}");
+    }
+    let refused = view(PEER_VERSION + 5, PEER_VERSION + 1).await.expect_err("no version in common");
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    assert!(refused.message().contains("versions 2 to 6"), "{}", refused.message());
 }

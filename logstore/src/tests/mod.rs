@@ -1,6 +1,7 @@
 //! Tests of the log service as a whole.
 
 mod archive_tests;
+mod fault_tests;
 mod filter_tests;
 mod grpc_tests;
 mod node_tests;

@@ -46,14 +46,14 @@ fn config(node_id: u64, voters: &[u64]) -> NodeConfig {
     }
 }
 
-fn open(disk: &SimulatedDisk) -> Result<Node, StoreError> {
+pub(super) fn open(disk: &SimulatedDisk) -> Result<Node, StoreError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Node::open(config(1, &[1]), disk.clone(), Spare::new(disk, SEGMENT_BYTES, false), &mut NoPeers)
 }
 
 pub(super) type Answer = oneshot::Receiver<Result<Outcome, LogError>>;
 
-fn propose(node: &mut Node, command: &Command) -> Answer {
+pub(super) fn propose(node: &mut Node, command: &Command) -> Answer {
     let (reply, answer) = oneshot::channel();
     node.propose(command, reply);
     answer
@@ -66,7 +66,7 @@ pub(super) fn content(start: Lsn, length: usize, salt: u64) -> Bytes {
 }
 
 /// Every accepted chunk of the branch, read from the files alone.
-fn read_all(node: &Node, branch: BranchId, from: Lsn) -> Vec<LogChunk> {
+pub(super) fn read_all(node: &Node, branch: BranchId, from: Lsn) -> Vec<LogChunk> {
     let end = node.machine().branch(branch).map_or(Lsn::ZERO, |state| state.end_lsn);
     let mut chunks = Vec::new();
     if from < end {
@@ -80,17 +80,17 @@ fn read_all(node: &Node, branch: BranchId, from: Lsn) -> Vec<LogChunk> {
 
 /// What a client knows: what it sent, and what was acknowledged.
 #[derive(Default)]
-struct Client {
+pub(super) struct Client {
     epoch: Epoch,
     end: Lsn,
     /// Every group ever sent, by start and length; content is a function of them and the salt.
     sent: Vec<(Lsn, usize, u64)>,
-    acknowledged: Lsn,
+    pub(super) acknowledged: Lsn,
 }
 
 impl Client {
     /// Takes an epoch, then sends a few groups at a time until the disk fails or `groups` are in.
-    fn run(&mut self, node: &mut Node, choice: &mut SeededChoice, groups: usize) -> Result<(), StoreError> {
+    pub(super) fn run(&mut self, node: &mut Node, choice: &mut SeededChoice, groups: usize) -> Result<(), StoreError> {
         let answer = propose(node, &Command::AcquireEpoch { branch: BRANCH });
         node.run(&mut NoPeers)?;
         let grant = match answer.blocking_recv() {
@@ -207,7 +207,7 @@ fn a_killed_process_loses_nothing_it_wrote() {
 }
 
 /// Runs a log over several segments and closes it in good order.
-fn closed_log(disk: &SimulatedDisk, client: &mut Client) {
+pub(super) fn closed_log(disk: &SimulatedDisk, client: &mut Client) {
     let mut node = open(disk).expect("open");
     client.run(&mut node, &mut SeededChoice::new(5), 40).expect("no fault");
     node.close().expect("close");

@@ -9,6 +9,7 @@ pub(crate) mod workload;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use object_store::path::Path;
@@ -20,7 +21,8 @@ use self::fake_log::FakeLog;
 use self::workload::{BRANCH, Workload};
 use crate::admission::AdmissionSettings;
 use crate::client::{GetPage, PageClient, PageError, Priority};
-use crate::config::PageServerConfig;
+use crate::compaction::Retention;
+use crate::config::{PageServerConfig, WallClock};
 use crate::server::PageServer;
 
 /// Small limits, so that little log makes many layers.
@@ -124,6 +126,40 @@ async fn log_that_goes_by_a_quiet_shard_is_let_go() {
         .await;
     }
     fixture.check(client.as_ref(), 100).await;
+}
+
+/// The wall clock jumps by an hour, forth and back: history may go earlier or later than it should, and comes back never;
+/// what is answered is right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wall_clock_that_jumps_makes_no_answer_wrong() {
+    const HOUR_US: u64 = 3_600_000_000;
+    let mut fixture = Fixture::new(53, 40);
+    let now = Arc::new(AtomicU64::new(5 * HOUR_US));
+    let mut config = config();
+    config.compaction.retention = Retention { bytes: 0, time_us: HOUR_US / 2 };
+    let clock = now.clone();
+    config.clock = WallClock(Arc::new(move || clock.load(Ordering::SeqCst)));
+    let mut horizon = Lsn::ZERO;
+    let mut server = fixture.start(config.clone()).await;
+    for (round, jump_us) in
+        [0, HOUR_US as i64, -(HOUR_US as i64), -(HOUR_US as i64), 0, 2 * HOUR_US as i64].into_iter().enumerate()
+    {
+        now.fetch_add(jump_us as u64, Ordering::SeqCst);
+        fixture.workload.run(&fixture.log, 120);
+        let end = fixture.workload.end;
+        eventually("the log is read", async || server.ingested() == end).await;
+        fixture.check(server.client().as_ref(), 150).await;
+        let found = server.client().status(BRANCH).await.expect("status").horizon_lsn;
+        assert!(found >= horizon && found <= end, "round {round}: the horizon goes from {horizon} to {found}");
+        horizon = found;
+        if round % 2 == 1 {
+            server.shutdown().await;
+            server = fixture.start(config.clone()).await;
+            fixture.check(server.client().as_ref(), 60).await;
+        }
+    }
+    // Whatever the clock says, what is there now can be read now.
+    assert!(horizon < fixture.workload.end || fixture.workload.end == Lsn::ZERO);
 }
 
 async fn check_equality(seed: u64) {

@@ -1,7 +1,7 @@
 //! Page equality over S3's protocol and its faults: errors, resets, torn bodies, lost answers, LIST that lags behind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use storage::object::{ObjectStore, RetryPolicy, S3Credentials, S3Options};
@@ -13,12 +13,16 @@ use super::{Fixture, config, eventually};
 #[path = "../../../tests/harness/s3/mod.rs"]
 mod s3;
 
+/// Far above what a sound request takes here.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(400);
+
 fn open(server: &S3Server, retry: RetryPolicy) -> ObjectStore {
     let credentials = "[default]\naws_access_key_id = tester\naws_secret_access_key = secret\n";
     let options = S3Options {
         endpoint: Some(server.endpoint()),
         region: Some("us-east-1".to_owned()),
         credentials: Some(S3Credentials::parse(credentials, "default").expect("a good file")),
+        request_timeout: Some(REQUEST_TIMEOUT),
     };
     ObjectStore::open_with("s3://alluvium/database", &options, retry).expect("a good URL")
 }
@@ -59,6 +63,41 @@ async fn pages_equal_replay_over_a_faulty_s3() {
             }
         }
     }
+}
+
+/// Requests that never end, before or after they took effect, or within their answer: given up in time, and repeated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_equal_replay_when_requests_never_end() {
+    let hung = Arc::new(AtomicU64::new(0));
+    let counted = hung.clone();
+    let server = S3Server::start(Honesty::Honest, move |number, _| {
+        let mut random = Random(77 ^ number << 20);
+        if random.below(25) != 0 {
+            return Fault::None;
+        }
+        counted.fetch_add(1, Ordering::SeqCst);
+        match random.below(3) {
+            0 => Fault::Hang,
+            1 => Fault::Stall,
+            _ => Fault::Slow(Duration::from_secs(3600)),
+        }
+    })
+    .await;
+    let mut fixture = Fixture::new(500, 30);
+    fixture.store = open(&server, RetryPolicy::immediate(12));
+    let begun = tokio::time::Instant::now();
+    for round in 0..3 {
+        let pages = fixture.start(config()).await;
+        fixture.workload.run(&fixture.log, 80);
+        fixture.check(pages.client().as_ref(), 40).await;
+        if round == 1 {
+            pages.shutdown().await;
+            fixture.log.trim();
+        }
+    }
+    let hung = hung.load(Ordering::SeqCst);
+    assert!(hung > 10, "{hung} requests never ended");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{hung} of them took {:?}", begun.elapsed());
 }
 
 /// Both answer rightly, whatever becomes of the answers to their conditional PUTs; only the newer one's layers count.

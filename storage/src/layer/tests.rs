@@ -174,6 +174,59 @@ async fn damage_is_found() {
     }
 }
 
+/// Of another layer some sectors, of the right one the rest; and of the right one only the beginning.
+#[tokio::test]
+async fn torn_and_short_layers_are_found() {
+    // Not to be compressed, so that both have about the same length.
+    let noise = |salt: u64| {
+        let mut state = salt;
+        let mut byte = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u8
+        };
+        let with = move |entry: LayerEntry| LayerEntry { bytes: (0..700).map(|_| byte()).collect(), ..entry };
+        sample().into_iter().map(with).collect::<Vec<_>>()
+    };
+    let old = write(LayerKind::Delta, &noise(1), u64::MAX).await;
+    let fixture = write(LayerKind::Delta, &noise(2), u64::MAX).await;
+    let layer = &fixture.layers[0];
+    let key = layer_key(&shard_prefix(BRANCH, SHARD), layer.name);
+    let (good, old) = (fixture.store.get(&key).await.expect("get"), old.store.get(&key).await.expect("get"));
+    let scan = async || {
+        let reader = fixture.reader();
+        let mut scan = reader.scan(layer, PAGES).await?;
+        let mut found = Vec::new();
+        while let Some(entry) = scan.next().await? {
+            found.push(entry);
+        }
+        Ok::<_, LayerError>(found)
+    };
+    let (sectors, mut cases) = (good.len().div_ceil(512), 0);
+    for (begin, length) in (0..sectors).flat_map(|begin| [1, 2, 7, sectors].map(|length| (begin, length))) {
+        let range = begin * 512..((begin + length) * 512).min(good.len());
+        if range.len() == good.len() {
+            continue;
+        }
+        let mut torn = good.to_vec();
+        let theirs = old.get(range.clone());
+        theirs.into_iter().for_each(|theirs| torn[range.clone()].copy_from_slice(theirs));
+        if torn == good {
+            continue;
+        }
+        cases += 1;
+        fixture.store.put(&key, torn.into()).await.expect("put");
+        let outcome = scan().await;
+        assert!(matches!(outcome, Err(LayerError::Damaged { .. })), "bytes {range:?} of another: {outcome:?}");
+    }
+    assert!(cases > 0, "{} bytes are too few to be torn", good.len());
+    for length in (0..good.len()).step_by(37) {
+        fixture.store.put(&key, good.slice(..length)).await.expect("put");
+        assert!(scan().await.is_err(), "{length} bytes of {}", good.len());
+    }
+    fixture.store.put(&key, good).await.expect("put");
+    assert_eq!(scan().await.expect("sound"), noise(2));
+}
+
 #[tokio::test]
 async fn misplaced_layers_are_found() {
     let fixture = write(LayerKind::Delta, &sample(), 5_000).await;

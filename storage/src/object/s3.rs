@@ -1,5 +1,8 @@
 //! Opening a bucket of an S3-compatible store: where it is, and by whose right.
 
+use std::time::Duration;
+
+use object_store::ClientConfigKey;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 
 use super::ObjectError;
@@ -13,7 +16,12 @@ pub struct S3Options {
     pub region: Option<String>,
     /// By whose right.
     pub credentials: Option<S3Credentials>,
+    /// A request, body included, that takes longer is given up, and repeated as after any failure; half a minute if not set.
+    pub request_timeout: Option<Duration>,
 }
+
+/// Long enough for the largest object on a slow line.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A key and its secret. `Debug` does not show the secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,12 +81,13 @@ impl S3Credentials {
 /// A client of a bucket.
 pub(super) fn open(url: &str, bucket: &str, options: &S3Options) -> Result<AmazonS3, ObjectError> {
     // Our own policy retries; the client's long default would hide an outage for minutes.
-    let retry = object_store::RetryConfig {
-        max_retries: 2,
-        retry_timeout: std::time::Duration::from_secs(20),
-        ..Default::default()
-    };
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+    let retry =
+        object_store::RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(20), ..Default::default() };
+    let timeout = format!("{}ms", options.request_timeout.unwrap_or(REQUEST_TIMEOUT).as_millis());
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_retry(retry)
+        .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), timeout);
     if let Some(endpoint) = &options.endpoint {
         // Asked for by its scheme: inside a trusted network a store need not have TLS.
         let plain = endpoint.starts_with("http://");

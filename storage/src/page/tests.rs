@@ -44,6 +44,23 @@ fn a_sealed_page_opens_as_itself_and_nothing_else() {
     assert_eq!(Page::open(&unused, BRANCH, NUMBER).expect("sound").kind(), PageKind::Unused);
 }
 
+/// Some sectors of one version of a page, the rest of another: never a page.
+#[test]
+fn torn_pages_are_noticed() {
+    let (old, new) = (leaf(90).seal(BRANCH, NUMBER), leaf(120).seal(BRANCH, NUMBER));
+    for begin in (0..PAGE_SIZE_BYTES).step_by(512) {
+        for end in (begin + 512..=PAGE_SIZE_BYTES).step_by(512) {
+            let mut torn = old.to_vec();
+            torn[begin..end].copy_from_slice(&new[begin..end]);
+            if torn == old[..] || torn == new[..] {
+                continue;
+            }
+            let found = Page::open(&torn, BRANCH, NUMBER);
+            assert!(matches!(found, Err(PageDamage::Checksum { .. })), "bytes {begin} to {end} of another version");
+        }
+    }
+}
+
 #[test]
 fn every_single_bit_flip_is_noticed() {
     let mut sealed = leaf(100).seal(BRANCH, NUMBER).to_vec();

@@ -37,6 +37,10 @@ pub enum Fault {
     Torn,
     /// Done and answered after this long.
     Slow(Duration),
+    /// Not done, and never answered; the connection stays open.
+    Hang,
+    /// Done; half of the answer's body is sent, and nothing more, with the connection open.
+    Stall,
 }
 
 type Decide = dyn Fn(u64, &Request) -> Fault + Send + Sync;
@@ -130,15 +134,20 @@ async fn connection(mut stream: TcpStream, shared: Arc<Shared>) {
                 continue;
             }
             Fault::Reset => return reset(stream),
+            Fault::Hang => return std::future::pending().await,
             Fault::Slow(wait) => tokio::time::sleep(wait).await,
-            Fault::None | Fault::AnswerLost | Fault::Torn => {}
+            Fault::None | Fault::AnswerLost | Fault::Torn | Fault::Stall => {}
         }
         let answer = serve(&shared.contents, &request).await;
         if fault == Fault::AnswerLost {
             return reset(stream);
         }
-        let torn = fault == Fault::Torn;
-        if write_answer(&mut stream, &request, &answer, torn).await.is_err() || torn {
+        let torn = matches!(fault, Fault::Torn | Fault::Stall);
+        let written = write_answer(&mut stream, &request, &answer, torn).await;
+        if written.is_ok() && fault == Fault::Stall {
+            return std::future::pending().await;
+        }
+        if written.is_err() || torn {
             return reset(stream);
         }
     }

@@ -180,6 +180,31 @@ fn a_full_log_refuses_new_commits_and_recovers() {
     assert_eq!(rows(&world.begin(), tree).len(), 2);
 }
 
+/// A commit that was applied when the log became full is not denied, since it will be there; but nobody waits long to be told.
+#[test]
+fn a_commit_under_way_while_the_log_is_full_is_unknown_soon() {
+    let world = World::new(256);
+    let tree = world.tree();
+    let full = Fault::Refused(LogError::NoSpace { reason: "test".into() });
+    world.log.fail_next(vec![full; 25]);
+    let transaction = world.begin();
+    put(&transaction, tree, "a", "1");
+    let lsn = transaction.commit().expect("applied").expect("wrote");
+    let begun = std::time::Instant::now();
+    let told = world.runtime.block_on(world.compute.wait_durable(lsn)).expect_err("there is no room");
+    assert_eq!(told.state(), SqlState::TRANSACTION_RESOLUTION_UNKNOWN);
+    let waited = begun.elapsed();
+    assert!((1..6).contains(&waited.as_secs()), "told after {waited:?}");
+    // There is room again: it is there after all.
+    for _ in 0..1000 {
+        if rows(&world.begin(), tree).len() == 1 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("what was applied is never durable");
+}
+
 #[test]
 fn a_fenced_compute_never_acknowledges() {
     let world = World::new(256);
