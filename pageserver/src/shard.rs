@@ -19,7 +19,7 @@ use crate::caches::Caches;
 use crate::compaction::{Job, JobContext, LayerId};
 use crate::compactors::{Assignment, LeaseId, NAMES_OF_LEASE};
 use crate::config::PageServerConfig;
-use crate::decode::PageBatch;
+use crate::decode::PageBatches;
 use crate::metrics as names;
 use crate::owner::{ManifestOwner, OwnerError};
 use crate::page_cache::PageCache;
@@ -119,12 +119,12 @@ impl Shard {
         self.view.read().clone()
     }
 
-    /// Takes a batch into the open buffer. Returns the buffer's size. Readers are to be told with [`Shard::announce_log`].
-    pub fn insert(&self, batch: &PageBatch) -> usize {
+    /// Takes batches into the open buffer. Returns the buffer's size. Readers are to be told with [`Shard::announce_log`].
+    pub fn insert(&self, batches: &PageBatches) -> usize {
         // Held meanwhile: a buffer frozen between its being looked up and being filled could be written as a layer
-        // without the batch.
+        // without the batches.
         let view = self.view.read();
-        view.open().insert(batch)
+        view.open().insert(batches)
     }
 
     /// Tells readers what has been taken into the open buffer.

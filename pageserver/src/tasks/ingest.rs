@@ -11,7 +11,7 @@ use storage::layer::DiskCache;
 use tokio::time::Instant;
 
 use super::{AGE_CHECK, after_failure};
-use crate::decode::{LogDecoder, PageBatch};
+use crate::decode::{LogDecoder, PageBatches};
 use crate::metrics as names;
 use crate::shard::Shard;
 use crate::stream_filter::filter_of;
@@ -40,7 +40,7 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
     let from_lsn = shard.ingested();
     let (stream, until) = shard.config.lineage.stream_at(from_lsn);
     let mut decoder = LogDecoder::new(from_lsn);
-    let mut batch = PageBatch::default();
+    let mut batches = PageBatches::default();
     let subscribed = match filter_of(shard.config.layout, shard.config.shard) {
         Some(filter) => log.subscribe_filtered(stream, from_lsn, &filter).await,
         None => log.subscribe(stream, from_lsn).await.map(unfiltered),
@@ -66,16 +66,18 @@ async fn ingest_stream(shard: &Shard, log: &dyn LogClient) -> Result<(), String>
                 metrics::counter!(names::LOG_RECEIVED_BYTES).increment(piece.sent_bytes() as u64);
                 (read_until, heard, owed) = (read_until.max(piece_end), Instant::now(), None);
                 decoder.feed(piece).map_err(|error| error.to_string())?;
-                while decoder.next_batch(|page| shard.holds(page), &mut batch).map_err(|error| error.to_string())? {
-                    if until.is_some_and(|until| batch.end_lsn > until) {
-                        break;
-                    }
-                    let held_bytes = shard.insert(&batch);
+                loop {
+                    let more = decoder.next_batches(|page| shard.holds(page), until, &mut batches);
+                    let more = more.map_err(|error| error.to_string())?;
+                    let held_bytes = shard.insert(&batches);
                     if held_bytes >= shard.config.buffer_bytes {
                         shard.announce_log();
                         shard.freeze();
                         opened = Instant::now();
                         wait_for_room(shard).await;
+                    }
+                    if !more {
+                        break;
                     }
                 }
                 shard.announce_log();
