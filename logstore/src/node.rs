@@ -475,7 +475,12 @@ impl Node {
         let writes = must_sync && (hard_state.is_some() || !entries.is_empty());
         if writes {
             let (core, machine) = (&self.core, &self.machine);
-            self.log.append(hard_state.as_ref(), &entries, &|| checkpoint(core, machine))?;
+            // With every entry, what is known to be committed when it comes: Raft counts on it where an entry follows a
+            // change of the membership. A node that starts again and does not know that the change is committed would
+            // campaign among the members from before it, of whom a majority may elect it beside another.
+            let known = hard_state.as_ref().unwrap_or(core.index().hard_state());
+            let known = (hard_state.is_some() || self.log.hard_state().commit < known.commit).then_some(known);
+            self.log.append(known, &entries, &|| checkpoint(core, machine))?;
             self.metrics.written(entries.len());
         }
         self.core.written();

@@ -57,6 +57,13 @@ impl Lineage {
         ancestor.map_or((self.branch, None), |(branch, until)| (*branch, Some(*until)))
     }
 
+    /// Whether log of the branch's own lies before `lsn`. Before its first writer has come, a branch has no log, and nobody
+    /// remembers who reads it.
+    pub fn has_own_log_before(&self, lsn: Lsn) -> bool {
+        let begin = self.ancestors.last().map_or(Lsn::ZERO, |(_, until)| *until);
+        lsn > begin
+    }
+
     /// What a shard that was never served consists of: its nearest ancestor's layers, or nothing.
     pub async fn initial_manifest(
         &self,

@@ -113,6 +113,11 @@ impl SegmentLog {
         record_bytes(2 + context_bytes + data_bytes) as u64
     }
 
+    /// The hard state that was written last.
+    pub fn hard_state(&self) -> &HardState {
+        &self.hard_state
+    }
+
     /// Writes a hard state and entries in one piece; [`SegmentLog::unsynced`] makes them durable. `checkpoint` gives the
     /// state machine as of its applied index. Any error but a full disk (which `ensure_room` rules out) ends the node.
     pub fn append(

@@ -670,3 +670,27 @@ fn a_log_at_its_budget_refuses_and_resumes() {
     node.run(&mut NoPeers).expect("no fault");
     assert!(append(&mut node, end).is_ok(), "resumes after trimming");
 }
+
+/// Found in simulation: two leaders of one term. A leader tells followers that a change of the membership is committed
+/// before it proposes the next, and Raft is safe because who has the later entry knows it, also after a restart.
+#[test]
+fn a_node_that_starts_again_knows_what_was_committed_when_its_last_entry_came() {
+    let mut cluster = Cluster::new();
+    let leader = cluster.leader();
+    let follower = 1 + leader % 3;
+    let (epoch, mut end) = cluster.acquire(leader);
+    for round in 0..20 {
+        cluster.append(leader, epoch, &mut end, 1);
+        // Followers hear what is committed between the entries.
+        cluster.tick(2);
+        let applied = cluster.nodes[&follower].machine().applied_index();
+        cluster.nodes.remove(&follower);
+        cluster.cut_off.push(follower);
+        cluster.start(follower);
+        cluster.settle();
+        let known = cluster.nodes[&follower].machine().applied_index();
+        assert!(known + 1 >= applied, "round {round}: {known} of {applied}");
+        cluster.cut_off.clear();
+        cluster.tick(4);
+    }
+}

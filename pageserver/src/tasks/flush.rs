@@ -108,8 +108,8 @@ async fn try_report(shard: &Shard, log: &dyn LogClient, durable_lsn: Lsn) -> Res
             let name = consumer_name(*ancestor, config.branch, config.shard);
             log.report_consumer(*ancestor, &name, Lsn::MAX).await?;
         }
-        // A branch without a log does not remember its consumers.
-        shard.registered.store(durable_lsn > Lsn::ZERO, Ordering::Relaxed);
+        // A branch without a log does not remember its consumers: they are told again with the next report.
+        shard.registered.store(config.lineage.has_own_log_before(durable_lsn), Ordering::Relaxed);
     }
     log.report_consumer(stream, &consumer_name(stream, config.branch, config.shard), durable_lsn).await
 }

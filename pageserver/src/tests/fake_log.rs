@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use storage::{BranchId, Epoch, Lsn};
 use tokio::sync::watch;
 
-use super::workload::BRANCH;
 use crate::stream_filter::PageFiltering;
 
 /// One branch's log.
@@ -63,9 +62,9 @@ impl FakeLog {
         stream.end.send_replace(end);
     }
 
-    /// Consumers of the main branch that have reported anything.
-    pub fn consumers(&self) -> usize {
-        self.stream(BRANCH).reported.lock().len()
+    /// Those who have reported anything of a branch.
+    pub fn consumers(&self, branch: BranchId) -> Vec<String> {
+        self.stream(branch).reported.lock().keys().cloned().collect()
     }
 
     /// Forgets whole chunks below what was reported, as a real log may.
@@ -141,6 +140,15 @@ impl LogClient for FakeLog {
 
     async fn report_consumer(&self, branch: BranchId, consumer: &str, durable_lsn: Lsn) -> Result<(), LogError> {
         let stream = self.stream(branch);
+        let end = *stream.end.borrow();
+        assert!(
+            durable_lsn <= end || durable_lsn == Lsn::MAX,
+            "{consumer} has {durable_lsn} of a log that ends at {end}"
+        );
+        if end == Lsn::ZERO {
+            // As the real one: nothing was written yet, and nothing is remembered.
+            return Ok(());
+        }
         let mut reported = stream.reported.lock();
         if durable_lsn == Lsn::MAX {
             reported.remove(consumer);

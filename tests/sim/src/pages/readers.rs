@@ -58,7 +58,8 @@ impl Plane {
                 // Also between the ends of batches.
                 Some(at) if random.percent(10) => Lsn(at.0.saturating_sub(1)),
                 Some(at) => at,
-                None => Lsn(random.below(100)),
+                // Nothing has been committed: beyond the end nobody knows what was modified.
+                None => oracle.known_until(),
             };
             let count = random.between(1, BATCH);
             (0..count)
