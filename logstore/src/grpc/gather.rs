@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use crate::client::{LogChunk, LogError};
 
-/// Between two messages to a reader that is up to date. A follower learns of a commit as late as this anyway.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Between two messages to a reader that is up to date. What it delays is a read of a page that changed this recently and that the
+/// compute has already let go.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Chunks are joined up to about this size; a reader that gets so much has no pause.
 const LIMIT_BYTES: usize = 256 << 10;
 
