@@ -110,7 +110,11 @@ impl Members {
             wanted.iter().filter(|id| !voters.contains(id) && !learners.contains(id)).map(|&id| Step::Learner(id));
         let removed = learners.difference(&wanted).map(|&id| Step::Remove(id));
         let promoted = wanted.intersection(learners).map(|&id| Step::Voter(id));
-        let (leaving, silent): (Vec<u64>, Vec<u64>) = voters.difference(&wanted).partition(|id| is_active(**id));
+        // An incarnation whose node has another one is dead, however lately it was heard: as long as it has a vote, the new one's
+        // does not make up for it.
+        let is_replaced = |id: u64| wanted.iter().any(|other| node_id(*other) == node_id(id));
+        let (leaving, silent): (Vec<u64>, Vec<u64>) =
+            voters.difference(&wanted).partition(|id| is_active(**id) && !is_replaced(**id));
         let demoted = |ids: Vec<u64>| ids.into_iter().map(Step::Learner);
         added.chain(removed).chain(demoted(silent)).chain(promoted).chain(demoted(leaving)).collect()
     }
