@@ -32,6 +32,7 @@ mod pages;
 mod random;
 mod register;
 mod simulation;
+mod threads;
 mod world;
 
 pub use simulation::run;

@@ -137,9 +137,17 @@ fn number(report: &str, name: &str) -> u64 {
 }
 
 fn run_many(arguments: &Arguments) -> ExitCode {
-    let names =
-        ["events", "acknowledged", "register_operations", "pages_compared", "databases_checked", "branches_made"];
-    let mut totals = [0; 6];
+    let names = [
+        "events",
+        "acknowledged",
+        "register_operations",
+        "pages_compared",
+        "databases_checked",
+        "branches_made",
+        "commits",
+        "snapshots_checked",
+    ];
+    let mut totals = [0; 8];
     let (mut running, mut failed, mut done) = (Vec::<Running>::new(), Vec::new(), 0);
     let mut seeds = arguments.from..arguments.from + arguments.seeds;
     loop {

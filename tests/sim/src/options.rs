@@ -40,6 +40,14 @@ pub struct PageOptions {
     pub writer_every_ms: u64,
     /// Writers keep a database in a tree; else they change pages at random.
     pub tables: bool,
+    /// Computes write the first branch, if it is such a database.
+    pub computes: bool,
+    /// Pages that a compute's cache holds.
+    pub compute_pages: u64,
+    /// Sessions of a compute.
+    pub sessions: u64,
+    /// How far page servers may fall behind before a compute slows its writers.
+    pub lag_bytes: u64,
     pub buffer_bytes: usize,
     pub buffer_age_ms: u64,
     pub retention_bytes: u64,
@@ -82,7 +90,8 @@ impl PageOptions {
         let mut coin = |chance| random.percent(chance);
         let [caches, cache_directory, crashes, crash_points, pauses] =
             [coin(60), coin(20), coin(60), coin(60), coin(40)];
-        let tables = coin(60);
+        let tables = coin(65);
+        let computes = tables && coin(65);
         let [restarts, lost_directories, branches, stale_list, outages] =
             [coin(40), coin(50), coin(60), coin(40), coin(25)];
         PageOptions {
@@ -91,6 +100,10 @@ impl PageOptions {
             stripe_pages: random.between(1, 6) as u32,
             writer_every_ms: random.between(10, 60),
             tables,
+            computes,
+            compute_pages: random.between(16, 160),
+            sessions: random.between(1, 5),
+            lag_bytes: random.between(8, 2_000) * 1024,
             buffer_bytes: random.between(4, 40) as usize * 1024,
             buffer_age_ms: random.between(200, 3_000),
             retention_bytes: random.between(0, 200) * 1024,

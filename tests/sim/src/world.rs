@@ -79,6 +79,10 @@ pub struct Report {
     pub databases_checked: u64,
     /// Branches that were made.
     pub branches_made: u64,
+    /// Transactions that computes acknowledged.
+    pub commits: u64,
+    /// Databases that computes read whole from their own snapshots.
+    pub snapshots_checked: u64,
     pub faults: BTreeMap<String, u64>,
 }
 
@@ -105,6 +109,8 @@ pub struct World {
     streams: BTreeMap<(ClientId, u64), u64>,
     next_request: u64,
     pub history: History,
+    /// Transactions of each branch that computes acknowledged.
+    pub commits: BTreeMap<BranchId, u64>,
     /// Of the branches whose stream is batches.
     pub oracles: BTreeMap<BranchId, Oracle>,
     /// All branches that are written.
@@ -131,6 +137,7 @@ impl World {
                 let writers = (0..4).map(|client: usize| Writer::new(branches[client % 2], 1)).collect();
                 (branches, writers)
             }
+            Some(pages) if pages.computes => (vec![MAIN], Vec::new()),
             Some(_) => (vec![MAIN], vec![Writer::of_pages(MAIN, 1), Writer::of_pages(MAIN, 1)]),
         };
         let oracles = options.pages.iter().map(|_| (MAIN, Oracle::new(MAIN))).collect();
@@ -151,6 +158,7 @@ impl World {
             streams: BTreeMap::new(),
             next_request: 0,
             history: History::default(),
+            commits: BTreeMap::new(),
             oracles,
             branches,
             register: Register::default(),
@@ -644,7 +652,8 @@ impl World {
     pub fn progress(&self) -> Vec<u64> {
         let of_branch = |branch: &BranchId| {
             let writers = self.writers.iter().filter(|writer| writer.branch == *branch);
-            writers.map(|writer| writer.successes).sum()
+            let of_computes = self.commits.get(branch).copied().unwrap_or_default();
+            writers.map(|writer| writer.successes).sum::<u64>() + of_computes
         };
         let swaps = self.swappers.iter().map(|swapper| swapper.successes).sum();
         self.branches.iter().map(of_branch).chain([swaps]).collect()
@@ -676,6 +685,8 @@ impl World {
             pages_compared: of_pages.pages_compared,
             databases_checked: of_pages.databases_checked,
             branches_made: of_pages.branches_made,
+            commits: of_pages.commits,
+            snapshots_checked: of_pages.snapshots_checked,
             faults: self.counts.clone(),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Plane;
+use super::process::Process;
 
 /// One fault.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,12 @@ enum Fault {
     Restart,
     /// A server more.
     Join,
+    /// A compute ends.
+    ComputeCrash,
+    /// A compute ends just before or after it takes an epoch or appends.
+    ComputeCrashPoint,
+    /// A compute does nothing for a while, so that another takes over, and goes on.
+    ComputePause,
     /// The object store answers nobody for a while.
     Outage,
 }
@@ -36,6 +43,9 @@ pub async fn inject(plane: Arc<Plane>) {
             (pages.restarts, Fault::Restart),
             (pages.restarts, Fault::Join),
             (pages.outages, Fault::Outage),
+            (pages.computes && pages.crashes, Fault::ComputeCrash),
+            (pages.computes && pages.crash_points, Fault::ComputeCrashPoint),
+            (pages.computes && pages.pauses, Fault::ComputePause),
         ];
         let faults: Vec<_> = all.into_iter().filter(|(enabled, _)| *enabled).map(|(_, fault)| fault).collect();
         (world.options.fault_every_ms, faults)
@@ -48,13 +58,20 @@ pub async fn inject(plane: Arc<Plane>) {
             return;
         }
         let running: Vec<u64> = plane.servers.lock().keys().copied().collect();
-        let Some(id) = sim.random(|random| random.one_of(&running)) else { continue };
+        let computes: Vec<u64> = plane.computes.lock().keys().copied().collect();
+        let of_compute = matches!(fault, Fault::ComputeCrash | Fault::ComputeCrashPoint | Fault::ComputePause);
+        let candidates = if of_compute { &computes } else { &running };
+        let Some(id) = sim.random(|random| random.one_of(candidates)) else { continue };
         sim.note("server fault", &[fault as u64, id]);
         sim.count(&format!("Server{fault:?}"));
         let (points, pause_ms, away_ms) =
             sim.random(|random| (random.between(1, 40), random.between(100, 6_000), random.between(500, 8_000)));
         let on_process = |act: &dyn Fn(&super::servers::Server)| plane.servers.lock().get(&id).map(act);
+        let on_compute = |act: &dyn Fn(&Process)| plane.computes.lock().get(&id).cloned().map(|process| act(&process));
         match fault {
+            Fault::ComputeCrash => drop(on_compute(&|process| process.end())),
+            Fault::ComputeCrashPoint => drop(on_compute(&|process| process.crash_in(points))),
+            Fault::ComputePause => drop(on_compute(&|process| process.pause_until(sim.now() + pause_ms))),
             Fault::Crash => drop(on_process(&|server| server.process.end())),
             Fault::CrashPoint => drop(on_process(&|server| server.process.crash_in(points))),
             Fault::Pause => drop(on_process(&|server| server.process.pause_until(sim.now() + pause_ms))),

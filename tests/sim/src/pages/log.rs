@@ -43,7 +43,9 @@ fn unavailable(reason: &str) -> LogError {
 
 impl SimLog {
     pub fn new(process: Arc<Process>) -> Arc<SimLog> {
-        Arc::new(SimLog { process, target: AtomicU64::new(1) })
+        // Any of the addresses that it was given.
+        let target = process.sim.with(|world| world.random.one_of(&world.all()).unwrap_or(1));
+        Arc::new(SimLog { process, target: AtomicU64::new(target) })
     }
 
     fn move_on(&self, leader: Option<&str>) {
@@ -100,14 +102,22 @@ impl SimLog {
 impl LogClient for SimLog {
     async fn acquire_epoch(&self, branch: BranchId) -> Result<EpochGrant, LogError> {
         match self.order(Command::AcquireEpoch { branch }, false).await? {
-            Outcome::Granted(grant) => Ok(grant),
+            Outcome::Granted(grant) => {
+                self.process.sim.with(|world| world.history.granted(branch, grant.epoch, grant.end_lsn));
+                Ok(grant)
+            }
             other => panic!("an epoch was asked for, and {other:?} answered"),
         }
     }
 
     async fn append(&self, branch: BranchId, epoch: Epoch, start_lsn: Lsn, bytes: Bytes) -> Result<Lsn, LogError> {
+        let length = bytes.len();
+        self.process.sim.with(|world| world.history.sent(branch, start_lsn, epoch, bytes.clone()));
         match self.order(Command::Append { branch, epoch, start_lsn, bytes }, false).await? {
-            Outcome::Appended { end_lsn } => Ok(end_lsn),
+            Outcome::Appended { end_lsn } => {
+                self.process.sim.with(|world| world.history.acknowledged(branch, epoch, start_lsn, length));
+                Ok(end_lsn)
+            }
             other => panic!("an append was answered by {other:?}"),
         }
     }

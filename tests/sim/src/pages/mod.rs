@@ -19,6 +19,7 @@ pub mod watch;
 pub mod workload;
 
 mod branching;
+mod computes;
 mod faults;
 mod readers;
 mod servers;
@@ -34,6 +35,7 @@ use storage::BranchId;
 
 use crate::simulation::Sim;
 use crate::world::MAIN;
+use computes::Ledger;
 use log::SimLog;
 use process::Process;
 use servers::Server;
@@ -63,6 +65,10 @@ pub struct PlaneReport {
     /// Databases that were read whole, as of one LSN.
     pub databases_checked: u64,
     pub branches_made: u64,
+    /// Transactions that computes acknowledged.
+    pub commits: u64,
+    /// Databases that computes read whole from their own snapshots.
+    pub snapshots_checked: u64,
     /// Branches that are deleted, or may be.
     pub deleted: BTreeSet<BranchId>,
 }
@@ -70,6 +76,11 @@ pub struct PlaneReport {
 /// Everything around the log.
 pub struct Plane {
     sim: Arc<Sim>,
+    /// Readers and operators.
+    client: Arc<Process>,
+    /// Computes whose process runs.
+    computes: Mutex<BTreeMap<u64, Arc<Process>>>,
+    ledger: Mutex<Ledger>,
     store: Arc<SimStore>,
     servers: Mutex<BTreeMap<u64, Server>>,
     next_server: AtomicU64,
@@ -95,9 +106,13 @@ impl Plane {
         let directory = Directory::new(log.clone());
         let plane = Arc::new_cyclic(|plane: &std::sync::Weak<Plane>| {
             let reached = plane.clone();
-            let connect = move |address: &str| servers::connect(reached.clone(), address);
+            let from = client.clone();
+            let connect = move |address: &str| servers::connect(reached.clone(), from.clone(), address);
             Plane {
                 sim: sim.clone(),
+                client: client.clone(),
+                computes: Mutex::default(),
+                ledger: Mutex::default(),
                 store: SimStore::new(sim, shards),
                 servers: Mutex::default(),
                 next_server: AtomicU64::new(FIRST_SERVER),
@@ -115,6 +130,7 @@ impl Plane {
         for _ in 0..servers {
             plane.add_server();
         }
+        plane.start_computes();
         tokio::spawn(faults::inject(plane.clone()));
         for _ in 0..3 {
             tokio::spawn(readers::read(plane.clone()));
@@ -140,6 +156,10 @@ impl Plane {
             server.process.resume();
             server.process.forget_crash_point();
         }
+        for process in self.computes.lock().values() {
+            process.resume();
+            process.forget_crash_point();
+        }
     }
 
     fn live_branches(&self) -> Vec<BranchId> {
@@ -161,10 +181,13 @@ impl Plane {
         let deadline = self.sim.now() + within_ms;
         readers::read_everything(self, deadline).await;
         self.sim.with(|world| world.retire_writers());
+        let (commits, snapshots_checked) = self.finish_computes();
         PlaneReport {
             pages_compared: self.compared.load(Ordering::Relaxed),
             databases_checked: self.databases.load(Ordering::Relaxed),
             branches_made: self.branches_made.load(Ordering::Relaxed),
+            commits,
+            snapshots_checked,
             deleted: self.deleted_branches(),
         }
     }

@@ -49,6 +49,11 @@ impl Process {
         self.alive.load(Ordering::Relaxed)
     }
 
+    /// Alive and not paused.
+    pub fn runs(&self) -> bool {
+        self.is_alive() && self.sim.now() >= self.paused_until.load(Ordering::Relaxed)
+    }
+
     /// Ends at once, whatever it was doing.
     pub fn end(&self) {
         self.alive.store(false, Ordering::Relaxed);

@@ -34,7 +34,7 @@ pub async fn read(plane: Arc<Plane>) {
         let direct = sim.random(|random| if random.percent(40) { random.one_of(&servers) } else { None });
         let answers = match direct {
             Some(id) => {
-                let client = connect(Arc::downgrade(&plane), &id.to_string());
+                let client = connect(Arc::downgrade(&plane), plane.client.clone(), &id.to_string());
                 client.get_pages(branch, &requests).await
             }
             None => plane.pages.get_pages(branch, &requests).await,
@@ -66,8 +66,13 @@ impl Plane {
                 .map(|_| {
                     let page = PageNo(random.below(oracle.page_space() + 2));
                     let last = oracle.page(page, at).map_or(Lsn::ZERO, |(lsn, _)| lsn);
-                    let not_modified_since =
-                        if random.percent(50) { at } else { Lsn(random.between(last.0, at.0.max(last.0))) };
+                    // Of what is not known yet nobody can say that it has not changed.
+                    let is_known = at <= oracle.known_until();
+                    let not_modified_since = if !is_known || random.percent(50) {
+                        at
+                    } else {
+                        Lsn(random.between(last.0, at.0.max(last.0)))
+                    };
                     let priority = random.one_of(&Priority::ALL).expect("there are priorities");
                     GetPage { page, at, not_modified_since, priority }
                 })
@@ -132,7 +137,7 @@ impl Plane {
         let mut pages = Fetched::default();
         loop {
             match check(&pages, &format!("branch {branch} at {at}")) {
-                Ok(()) => break,
+                Ok(_) => break,
                 Err(TreeError::NotResident { page }) => {
                     let request = GetPage { page, at, not_modified_since: at, priority: Priority::Background };
                     let answer = self.pages.get_pages(branch, &[request]).await.pop().expect("one answer");

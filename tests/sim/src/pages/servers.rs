@@ -17,9 +17,9 @@ use storage::{BranchId, Lsn};
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
+use super::Plane;
 use super::log::SimLog;
 use super::process::Process;
-use super::{CLIENT, Plane};
 use crate::world::MAIN;
 
 /// A server whose process runs.
@@ -131,15 +131,17 @@ async fn supervise(plane: Arc<Plane>, id: u64) {
     }
 }
 
-/// A client of the server at an address.
-pub fn connect(plane: Weak<Plane>, address: &str) -> Arc<dyn PageClient> {
+/// A client of the server at an address, in a process.
+pub fn connect(plane: Weak<Plane>, from: Arc<Process>, address: &str) -> Arc<dyn PageClient> {
     let id = address.parse().expect("addresses here are numbers");
-    Arc::new(Reached { plane, id })
+    Arc::new(Reached { plane, from, id })
 }
 
 /// Reaches one server over the network.
 pub struct Reached {
     plane: Weak<Plane>,
+    /// Who asks.
+    from: Arc<Process>,
     id: u64,
 }
 
@@ -153,6 +155,7 @@ impl Reached {
         call: impl FnOnce(Arc<PageHost>) -> A + Send,
     ) -> Result<T, PageError> {
         let plane = self.plane.upgrade().ok_or_else(|| unavailable("the end"))?;
+        self.from.gate().await;
         let sim = plane.sim.clone();
         let way = |from, to| {
             sim.with(|world| {
@@ -160,7 +163,7 @@ impl Reached {
                 (!lost).then(|| world.delay())
             })
         };
-        let Some(there_ms) = way(CLIENT, self.id) else {
+        let Some(there_ms) = way(self.from.id, self.id) else {
             sim.sleep(1_000).await;
             return Err(unavailable("the request was lost"));
         };
@@ -182,11 +185,12 @@ impl Reached {
         };
         handled.ok_or_else(|| unavailable("the server does not run"))?;
         let done = answer.await.map_err(|_| unavailable("the server has ended"))?;
-        let Some(back_ms) = way(self.id, CLIENT) else {
+        let Some(back_ms) = way(self.id, self.from.id) else {
             sim.sleep(1_000).await;
             return Err(unavailable("the answer was lost"));
         };
         sim.sleep(back_ms).await;
+        self.from.gate().await;
         Ok(done)
     }
 }

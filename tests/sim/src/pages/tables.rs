@@ -19,18 +19,19 @@ use storage::{Lsn, PageNo};
 
 use crate::random::Random;
 
-const TREE: storage::TreeId = CATALOG_TREE;
+pub const TREE: storage::TreeId = CATALOG_TREE;
 const ACCOUNTS: u32 = 30;
-const MOST_ACCOUNTS: u32 = 90;
-const NODES: u32 = 15;
-const LISTS: u32 = 3;
+pub const MOST_ACCOUNTS: u32 = 90;
+pub const NODES: u32 = 15;
+pub const LISTS: u32 = 3;
 const SUM: i64 = 1_000 * ACCOUNTS as i64;
 
-const ACCOUNT: u8 = 0;
-const NODE: u8 = 1;
-const ITEM: u8 = 2;
+pub const ACCOUNT: u8 = 0;
+pub const NODE: u8 = 1;
+pub const ITEM: u8 = 2;
 
-fn key(kind: u8, number: u32, position: u32) -> Vec<u8> {
+/// Of a row.
+pub fn key(kind: u8, number: u32, position: u32) -> Vec<u8> {
     let mut key = vec![kind];
     key.extend_from_slice(&number.to_be_bytes());
     if kind == ITEM {
@@ -39,15 +40,17 @@ fn key(kind: u8, number: u32, position: u32) -> Vec<u8> {
     key
 }
 
-/// A number, and some bytes that take room: rarely so many that they lie out of line.
-fn value(number: i64, random: &mut Random) -> Vec<u8> {
+/// A number, who wrote it, and some bytes that take room: rarely so many that they lie out of line.
+pub fn value(number: i64, tag: u64, random: &mut Random) -> Vec<u8> {
     let mut value = number.to_le_bytes().to_vec();
+    value.extend_from_slice(&tag.to_le_bytes());
     let filler = if random.percent(2) { random.between(3_000, 9_000) } else { random.below(500) };
-    value.resize(8 + filler as usize, random.below(256) as u8);
+    value.resize(16 + filler as usize, random.below(256) as u8);
     value
 }
 
-fn number(value: &[u8]) -> i64 {
+/// Of a value.
+pub fn number(value: &[u8]) -> i64 {
     i64::from_le_bytes(value[..8].try_into().expect("eight bytes"))
 }
 
@@ -58,7 +61,8 @@ pub struct Tables {
     touched: BTreeSet<PageNo>,
 }
 
-type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// Rows to be put, or deleted.
+pub type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl Tables {
     /// Begins at an LSN with the pages as of there.
@@ -72,7 +76,9 @@ impl Tables {
         let batches = random.between(1, 3);
         for _ in 0..batches {
             let is_new = self.pages.is_empty();
-            let writes = if is_new { begun(random) } else { self.transaction(random) };
+            // A compute may have made the pages and no rows yet.
+            let has_rows = !is_new && self.read(&key(NODE, 0, 0)).is_some();
+            let writes = if has_rows { self.transaction(random) } else { begun(random) };
             self.encoder.begin();
             if is_new {
                 meta::initialize(self).expect("no page is there");
@@ -125,8 +131,8 @@ impl Tables {
         let ((from, has), (to, had)) = (self.account(random), self.account(random));
         if from != to {
             let amount = random.below(50) as i64;
-            writes.insert(from, Some(value(has - amount, random)));
-            writes.insert(to, Some(value(had + amount, random)));
+            writes.insert(from, Some(value(has - amount, 0, random)));
+            writes.insert(to, Some(value(had + amount, 0, random)));
         }
     }
 
@@ -134,12 +140,12 @@ impl Tables {
     fn open_or_close(&self, random: &mut Random, writes: &mut Writes) {
         let new = key(ACCOUNT, random.below(u64::from(MOST_ACCOUNTS)) as u32, 0);
         match self.read(&new) {
-            None => drop(writes.insert(new, Some(value(0, random)))),
+            None => drop(writes.insert(new, Some(value(0, 0, random)))),
             Some(left) => {
                 let (to, had) = self.account(random);
                 if to != new {
                     writes.insert(new, None);
-                    writes.insert(to, Some(value(had + left, random)));
+                    writes.insert(to, Some(value(had + left, 0, random)));
                 }
             }
         }
@@ -156,7 +162,7 @@ impl Tables {
         }
         let (c, e) = (next(b), next(d));
         for (node, follower) in [(a, c), (d, b), (b, e)] {
-            writes.insert(key(NODE, node, 0), Some(value(i64::from(follower), random)));
+            writes.insert(key(NODE, node, 0), Some(value(i64::from(follower), 0, random)));
         }
     }
 
@@ -166,15 +172,16 @@ impl Tables {
         let last = cursor.seek_below(&key(ITEM, list + 1, 0)).expect("all pages are at hand");
         let before = cursor.key()[..5] == key(ITEM, list, 0)[..5];
         let position = if last && before { number(cursor.value()) as u32 + 1 } else { 0 };
-        writes.insert(key(ITEM, list, position), Some(value(i64::from(position), random)));
+        writes.insert(key(ITEM, list, position), Some(value(i64::from(position), 0, random)));
     }
 }
 
-fn begun(random: &mut Random) -> Writes {
+/// What every database begins with.
+pub fn begun(random: &mut Random) -> Writes {
     let account = |account: u32| (key(ACCOUNT, account, 0), 1_000);
     let node = |node: u32| (key(NODE, node, 0), i64::from((node + 1) % NODES));
     let rows = (0..ACCOUNTS).map(account).chain((0..NODES).map(node));
-    rows.map(|(key, number)| (key, Some(value(number, random)))).collect()
+    rows.map(|(key, number)| (key, Some(value(number, 0, random)))).collect()
 }
 
 impl PageWriter for Tables {
@@ -225,7 +232,7 @@ impl PageReader for Fetched {
 }
 
 /// Checks a database as of one LSN: its trees, its page space, its rows. An error: a page is missing. What is wrong panics.
-pub fn check(pages: &Fetched, at: &str) -> Result<(), TreeError> {
+pub fn check(pages: &Fetched, at: &str) -> Result<Rows, TreeError> {
     let mut used = Vec::new();
     for tree in [TREE, UPKEEP_TREE] {
         let report = check_tree(pages, tree)?;
@@ -234,28 +241,56 @@ pub fn check(pages: &Fetched, at: &str) -> Result<(), TreeError> {
     }
     let problems = check_space(pages, used)?;
     assert!(problems.is_empty(), "{at}: page space: {problems:?}");
-    let (mut sum, mut ring, mut lists) = (0, BTreeMap::new(), BTreeMap::<u32, u32>::new());
+    let mut rows = Rows::default();
     let mut cursor = Cursor::new(pages, TREE);
     let mut on_row = cursor.seek_first()?;
     while on_row {
-        let (row, found) = (cursor.key(), number(cursor.value()));
-        let part = |from: usize| u32::from_be_bytes(row[from..from + 4].try_into().expect("four bytes"));
-        match row[0] {
-            ACCOUNT => sum += found,
-            NODE => drop(ring.insert(part(1), found as u32)),
-            _ => {
-                let length = lists.entry(part(1)).or_default();
-                assert_eq!((part(5), found as u32), (*length, *length), "{at}: list {} has a gap", part(1));
-                *length += 1;
-            }
-        }
+        rows.add(cursor.key(), cursor.value(), at);
         on_row = cursor.next_row()?;
     }
-    assert_eq!(sum, SUM, "{at}: the sum of all accounts");
-    let (mut node, mut passed) = (0, BTreeSet::new());
-    while passed.insert(node) {
-        node = ring[&node];
+    rows.check(at);
+    Ok(rows)
+}
+
+/// The rows of one database as of one LSN, in their order.
+#[derive(Default)]
+pub struct Rows {
+    sum: i64,
+    ring: BTreeMap<u32, u32>,
+    lists: BTreeMap<u32, u32>,
+    /// Who appended the items.
+    pub tags: BTreeSet<u64>,
+}
+
+impl Rows {
+    /// The next row.
+    pub fn add(&mut self, row: &[u8], value: &[u8], at: &str) {
+        let part = |from: usize| u32::from_be_bytes(row[from..from + 4].try_into().expect("four bytes"));
+        let found = number(value);
+        match row[0] {
+            ACCOUNT => self.sum += found,
+            NODE => drop(self.ring.insert(part(1), found as u32)),
+            _ => {
+                let length = self.lists.entry(part(1)).or_default();
+                assert_eq!((part(5), found as u32), (*length, *length), "{at}: list {} has a gap", part(1));
+                *length += 1;
+                let tag = u64::from_le_bytes(value[8..16].try_into().expect("eight bytes"));
+                assert!(tag == 0 || self.tags.insert(tag), "{at}: {tag} has appended twice");
+            }
+        }
     }
-    assert_eq!((node, passed.len()), (0, NODES as usize), "{at}: the ring {ring:?}");
-    Ok(())
+
+    /// After the last: whether they fit together.
+    pub fn check(&self, at: &str) {
+        if self.ring.is_empty() && self.lists.is_empty() && self.sum == 0 {
+            // Nobody has begun yet.
+            return;
+        }
+        assert_eq!(self.sum, SUM, "{at}: the sum of all accounts");
+        let (mut node, mut passed) = (0, BTreeSet::new());
+        while passed.insert(node) {
+            node = self.ring[&node];
+        }
+        assert_eq!((node, passed.len()), (0, NODES as usize), "{at}: the ring {:?}", self.ring);
+    }
 }
