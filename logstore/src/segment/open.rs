@@ -48,6 +48,8 @@ struct Scan {
     hard_state: HardState,
     since_checkpoint_bytes: u64,
     sealed: bool,
+    /// The last record is a mark.
+    marked: bool,
     end_offset: u64,
     head_bytes: u64,
 }
@@ -249,6 +251,7 @@ fn recover(
         hard_state: HardState::default(),
         since_checkpoint_bytes: 0,
         sealed: false,
+        marked: false,
         end_offset: 0,
         head_bytes: 0,
     };
@@ -274,6 +277,7 @@ fn recover(
     log.last_index = last_index;
     log.since_checkpoint_bytes = scan.since_checkpoint_bytes;
     log.head_bytes = scan.head_bytes;
+    log.marked = scan.marked;
     log.locations = scan.tail.iter().map(|(_, location)| *location).collect();
     if scan.sealed {
         log.config = config;
@@ -342,6 +346,7 @@ impl Scan {
                 }
             };
             let (index, term, offset) = (record.header.index, record.header.term, record.offset);
+            self.marked = record.header.kind == RecordKind::Mark;
             match record.header.kind {
                 RecordKind::Mark => {}
                 RecordKind::Header => newest = index.checked_sub(1),

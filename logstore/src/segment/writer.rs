@@ -171,7 +171,9 @@ impl SegmentLog {
     /// Leaves a mark when the last records have none behind them yet: without it, damage to the last group could not
     /// be told from a torn write. Costs no fsync.
     pub fn mark_if_idle(&mut self) -> Result<(), StoreError> {
-        if self.marked || self.synced_bytes != self.written_bytes {
+        // The seal's room stays free.
+        let has_room = self.written_bytes + 2 * RECORD_HEADER_BYTES as u64 <= self.config.segment_bytes;
+        if self.marked || self.synced_bytes != self.written_bytes || !has_room {
             return Ok(());
         }
         self.put(RecordKind::Mark, (self.last_index, 0), &[]);
@@ -326,6 +328,8 @@ impl SegmentLog {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        let end_bytes = self.written_bytes + self.buffer.len() as u64;
+        assert!(end_bytes <= self.config.segment_bytes, "a segment is written up to {end_bytes} bytes, past its end");
         self.active
             .file()
             .write_at(self.written_bytes, &self.buffer)

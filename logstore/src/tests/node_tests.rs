@@ -694,3 +694,26 @@ fn a_node_that_starts_again_knows_what_was_committed_when_its_last_entry_came() 
         cluster.tick(4);
     }
 }
+
+/// Found in simulation: each start of an idle node left one more mark, which took the room of the segment's seal.
+#[test]
+fn restarts_of_an_idle_node_leave_room_for_the_seal() {
+    let mut cluster = Cluster::new();
+    let leader = cluster.leader();
+    let follower = 1 + leader % 3;
+    let (epoch, mut end) = cluster.acquire(leader);
+    for _ in 0..80 {
+        cluster.append(leader, epoch, &mut end, 1);
+        cluster.tick(2);
+        cluster.cut_off.push(follower);
+        for _ in 0..12 {
+            cluster.nodes.remove(&follower);
+            cluster.start(follower);
+            cluster.nodes.get_mut(&follower).expect("it runs").tick().expect("no disk fault");
+            cluster.settle();
+        }
+        cluster.cut_off.clear();
+        cluster.tick(4);
+    }
+    cluster.check_equal();
+}
