@@ -118,8 +118,6 @@ pub struct World {
     register: Register,
     observed: BTreeMap<(u64, BranchId), Lsn>,
     pub faulty: bool,
-    /// A disk was wiped, and the cluster was not seen whole since.
-    wiped: bool,
     trace: u64,
     handled: u64,
     pub counts: BTreeMap<String, u64>,
@@ -164,7 +162,6 @@ impl World {
             register: Register::default(),
             observed: BTreeMap::new(),
             faulty: true,
-            wiped: false,
             trace: 0,
             handled: 0,
             counts: BTreeMap::new(),

@@ -110,13 +110,13 @@ impl World {
     }
 
     fn wipe(&mut self, id: u64) -> bool {
-        if self.wiped && !self.is_whole() {
+        // Of two members none can be lost, nor of three of which one is on its way out.
+        let staying = self.leader().map_or(0, |leader| {
+            leader.members.nodes().keys().filter(|member| !self.leaving.contains(member)).count()
+        });
+        if staying < 3 || !self.is_whole() {
             return false;
         }
-        if !self.is_whole() {
-            return false;
-        }
-        self.wiped = true;
         let pause = self.random.between(20, 2_000);
         let mut blank = self.new_machine(id);
         let life = self.machines[&id].life;
