@@ -111,9 +111,9 @@ impl World {
 
     fn wipe(&mut self, id: u64) -> bool {
         // Of two members none can be lost, nor of three of which one is on its way out.
-        let staying = self.leader().map_or(0, |leader| {
-            leader.members.nodes().keys().filter(|member| !self.leaving.contains(member)).count()
-        });
+        let staying = self
+            .leader()
+            .map_or(0, |leader| leader.members.nodes().keys().filter(|member| !self.leaving.contains(member)).count());
         if staying < 3 || !self.is_whole() {
             return false;
         }
@@ -200,8 +200,11 @@ impl World {
         if !self.is_whole() {
             return Vec::new();
         }
-        let mut ids = self.all();
-        let spare = (ids.len() - 1) / 2;
+        // Neither those that were removed and still run, nor those on their way out.
+        let Some(leader) = self.leader() else { return Vec::new() };
+        let members = leader.members.nodes().keys().copied();
+        let mut ids: Vec<u64> = members.filter(|id| !self.leaving.contains(id)).collect();
+        let spare = ids.len().saturating_sub(1) / 2;
         let mut dead = Vec::new();
         for _ in 0..spare {
             let position = self.random.below(ids.len() as u64) as usize;
