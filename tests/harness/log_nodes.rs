@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use logstore::grpc::{ClusterStatus, NodeStatus, Operator, RemoteLog};
 
-use super::ports::free_port;
+use super::ports::{free_port, listen};
 use super::proxy::Wires;
 use super::tier::Tier;
 
@@ -68,7 +68,7 @@ impl LogNodes {
         let mut nodes = LogNodes::new(directory, count);
         let wires = Wires::default();
         for (&node, &port) in &nodes.ports {
-            let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("it was free");
+            let listener = listen(port).await;
             let behind = free_port();
             wires.lead(listener, &format!("log-{node}"), ([127, 0, 0, 1], behind).into());
             nodes.behind.insert(node, behind);
