@@ -1,7 +1,7 @@
 //! A writer's connection to one node, with its appends under way. When it ends, everything unanswered is answered as unknown.
 //!
-//! Appends may be under way side by side, and are sent in the order of the calls. An append is written to the socket by the call itself; a task connects, writes what the socket did not take, and hands out
-//! answers.
+//! Appends may be under way side by side, and are sent in the order of the calls. An append is written to the socket by the
+//! call itself; a task connects, writes what the socket did not take, and hands out answers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::frame::{FrameReader, Kind, MAX_PAYLOAD_BYTES, decode, put_frame, put_message};
 use super::peers::greet;
+use super::send_buffer::SendBuffer;
 use super::{CONNECT_TIMEOUT, HELLO_TIMEOUT, prepare};
 use crate::client::LogError;
 use crate::grpc::from_failure;
@@ -28,8 +29,6 @@ use crate::grpc::from_failure;
 const IN_FLIGHT_BYTES: usize = 64 << 20;
 /// An append counts for at least this much.
 const LEAST_BYTES: usize = 4 << 10;
-/// Room that an empty buffer keeps.
-const KEPT_BYTES: usize = 1 << 20;
 /// While appends wait, the node is asked this often whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// It does not, when nothing has come for so long, and a large append has not moved.
@@ -78,34 +77,13 @@ struct Shared {
 }
 
 struct State {
-    /// Frames, the first `written_bytes` of which the socket has taken.
-    buffer: Vec<u8>,
-    written_bytes: usize,
-    connection: Option<Arc<OwnedWriteHalf>>,
+    buffer: SendBuffer,
     /// Unanswered appends by request id.
     waiting: HashMap<u64, (oneshot::Sender<Outcome>, OwnedSemaphorePermit)>,
     /// What is not answered by then never will be.
     ended: Option<LogError>,
     /// When the socket last took some of what it had not taken at once: a large append is on its way.
     moved: Instant,
-}
-
-impl State {
-    /// Gives the socket what it takes. False if some is left.
-    fn write(&mut self) -> bool {
-        let Some(connection) = &self.connection else { return false };
-        while self.written_bytes < self.buffer.len() {
-            match connection.try_write(&self.buffer[self.written_bytes..]) {
-                Ok(count) if count > 0 => self.written_bytes += count,
-                // What broke, the task will find.
-                _ => return false,
-            }
-        }
-        self.buffer.clear();
-        self.buffer.shrink_to(KEPT_BYTES);
-        self.written_bytes = 0;
-        true
-    }
 }
 
 /// An append that has been queued, or could not be.
@@ -124,14 +102,8 @@ fn broken() -> LogError {
 
 impl AppendStream {
     pub(crate) fn open(address: String, near: String, runtime: &Handle) -> AppendStream {
-        let state = State {
-            buffer: Vec::new(),
-            written_bytes: 0,
-            connection: None,
-            waiting: HashMap::new(),
-            ended: None,
-            moved: Instant::now(),
-        };
+        let state =
+            State { buffer: SendBuffer::default(), waiting: HashMap::new(), ended: None, moved: Instant::now() };
         let room = Arc::new(Semaphore::new(IN_FLIGHT_BYTES / LEAST_BYTES));
         let shared = Arc::new(Shared { address, state: Mutex::new(state), room, help: Notify::new() });
         let served = shared.clone();
@@ -192,25 +164,19 @@ impl Shared {
             let _ = answer.send(Err(ended.clone()));
             return;
         }
-        let was_empty = state.buffer.is_empty();
-        if !put_message(&mut state.buffer, Kind::Append, &request) {
+        if !state.buffer.add(&self.help, |frames| put_message(frames, Kind::Append, &request)) {
             let reason = format!("an append of {} bytes is too long", append.bytes.len());
             let _ = answer.send(Err(LogError::Invalid { reason }));
             return;
         }
         state.waiting.insert(request_id, (answer, permit));
-        if was_empty && !state.write() {
-            drop(state);
-            self.help.notify_one();
-        }
     }
 
     fn end(&self, error: LogError) {
         let waiting = {
             let mut state = self.state.lock();
             state.ended = Some(error.clone());
-            state.connection = None;
-            state.buffer = Vec::new();
+            state.buffer.detach();
             std::mem::take(&mut state.waiting)
         };
         self.room.close();
@@ -231,7 +197,7 @@ impl Shared {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT + HELLO_TIMEOUT, self.connect(near)).await??;
         let (read, write) = stream.into_split();
         let write = Arc::new(write);
-        self.state.lock().connection = Some(write.clone());
+        self.state.lock().buffer.attach(write.clone());
         tokio::select! {
             ended = self.receive(read) => ended,
             ended = self.help(&write) => ended,
@@ -243,9 +209,9 @@ impl Shared {
         loop {
             let all_written = {
                 let mut state = self.state.lock();
-                let before = state.written_bytes;
-                let all_written = state.write();
-                if all_written || state.written_bytes > before {
+                let before = state.buffer.unwritten_bytes();
+                let all_written = state.buffer.write()?;
+                if all_written || state.buffer.unwritten_bytes() < before {
                     state.moved = Instant::now();
                 }
                 all_written
@@ -287,10 +253,7 @@ impl Shared {
                     } else if heard.max(state.moved).elapsed() >= SILENCE {
                         return Err(std::io::ErrorKind::TimedOut.into());
                     } else if state.buffer.is_empty() {
-                        put_frame(&mut state.buffer, Kind::Ping, |_| true);
-                        if !state.write() {
-                            self.help.notify_one();
-                        }
+                        state.buffer.add(&self.help, |frames| put_frame(frames, Kind::Ping, |_| true));
                     }
                 }
             }

@@ -21,6 +21,7 @@ mod connection;
 mod frame;
 mod incoming;
 mod peers;
+mod send_buffer;
 #[cfg(test)]
 mod tests;
 mod versions;

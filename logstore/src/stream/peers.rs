@@ -15,11 +15,13 @@ use protobuf::Message as _;
 use raft::eraftpb::Message;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::frame::{FrameReader, Kind, MAX_HELLO_BYTES, decode, put_frame, put_message};
+use super::send_buffer::SendBuffer;
 use super::versions::{LOWEST_PEER_VERSION, PEER_VERSION, check_versions};
 use super::{CONNECT_TIMEOUT, HELLO_TIMEOUT, PREFACE, prepare};
 use crate::identity::node_id;
@@ -28,8 +30,6 @@ use crate::transport::Transport;
 
 /// No message is added to so many bytes that wait for a peer.
 const QUEUE_BYTES: usize = 64 << 20;
-/// Room that an empty buffer keeps.
-const KEPT_BYTES: usize = 1 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -110,34 +110,9 @@ struct Outgoing {
 
 #[derive(Default)]
 struct Queue {
-    /// Frames, the first `written_bytes` of which the socket has taken.
-    buffer: Vec<u8>,
-    written_bytes: usize,
+    buffer: SendBuffer,
     /// Raft's id of whom the last message was for.
     to: u64,
-    connection: Option<Arc<TcpStream>>,
-}
-
-impl Queue {
-    /// Gives the socket what it takes. False if some is left.
-    fn write(&mut self) -> bool {
-        let Some(connection) = &self.connection else { return false };
-        while self.written_bytes < self.buffer.len() {
-            match connection.try_write(&self.buffer[self.written_bytes..]) {
-                Ok(count) if count > 0 => self.written_bytes += count,
-                // What broke, the task will find.
-                _ => return false,
-            }
-        }
-        self.clear();
-        true
-    }
-
-    fn clear(&mut self) {
-        self.buffer.clear();
-        self.buffer.shrink_to(KEPT_BYTES);
-        self.written_bytes = 0;
-    }
 }
 
 impl PeerTransport {
@@ -181,14 +156,9 @@ impl Transport for PeerTransport {
         };
         let mut queue = peer.outgoing.queue.lock();
         queue.to = message.to;
-        let was_empty = queue.buffer.is_empty();
-        let fits = queue.buffer.len() < QUEUE_BYTES;
-        if !fits || !put_frame(&mut queue.buffer, Kind::Raft, |buffer| message.write_to_vec(buffer).is_ok()) {
+        let put = |frames: &mut Vec<u8>| put_frame(frames, Kind::Raft, |frame| message.write_to_vec(frame).is_ok());
+        if queue.buffer.len() >= QUEUE_BYTES || !queue.buffer.add(&peer.outgoing.help, put) {
             peer.dropped.increment(1);
-            return;
-        }
-        if was_empty && !queue.write() {
-            peer.outgoing.help.notify_one();
         }
     }
 
@@ -226,22 +196,21 @@ impl Sender {
             let stood = self.stream().await;
             let to = {
                 let mut queue = self.outgoing.queue.lock();
-                queue.connection = None;
-                queue.clear();
+                queue.buffer.detach();
                 queue.to
             };
             (self.unreachable)(to);
             pause = if stood { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
             tokio::time::sleep(pause).await;
             // What has gathered meanwhile is stale; Raft sends what is needed.
-            self.outgoing.queue.lock().clear();
+            self.outgoing.queue.lock().buffer.clear();
         }
     }
 
     /// Sends until the connection breaks; false if it never stood.
     async fn stream(&self) -> bool {
         let connection = match tokio::time::timeout(CONNECT_TIMEOUT + HELLO_TIMEOUT, self.connect()).await {
-            Ok(Ok(connection)) => Arc::new(connection),
+            Ok(Ok(connection)) => connection,
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 tracing::warn!(node = self.node, reason = %error, "log node refuses our messages");
                 return false;
@@ -255,14 +224,25 @@ impl Sender {
                 return false;
             }
         };
-        self.outgoing.queue.lock().connection = Some(connection.clone());
-        let mut ended = std::pin::pin!(end(&connection));
+        let (read, write) = connection.into_split();
+        let write = Arc::new(write);
+        self.outgoing.queue.lock().buffer.attach(write.clone());
+        let error = tokio::select! {
+            () = end(&read) => return true,
+            Err(error) = self.write(&write) => error,
+        };
+        tracing::debug!(node = self.node, %error, "the connection to a log node has ended");
+        true
+    }
+
+    /// Writes what the socket has not taken at once, until it takes nothing more.
+    async fn write(&self, connection: &OwnedWriteHalf) -> std::io::Result<()> {
         loop {
-            let all_written = self.outgoing.queue.lock().write();
-            tokio::select! {
-                () = &mut ended => return true,
-                () = self.outgoing.help.notified(), if all_written => {}
-                _ = connection.writable(), if !all_written => {}
+            let all_written = self.outgoing.queue.lock().buffer.write()?;
+            if all_written {
+                self.outgoing.help.notified().await;
+            } else {
+                connection.writable().await?;
             }
         }
     }
@@ -292,7 +272,7 @@ pub(super) async fn greet(stream: &mut TcpStream, hello: &wire::StreamHello) -> 
 }
 
 /// Resolves when the other side, which has nothing to say, has gone.
-async fn end(connection: &TcpStream) {
+async fn end(connection: &OwnedReadHalf) {
     while connection.readable().await.is_ok() {
         match connection.try_read(&mut [0]) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

@@ -217,3 +217,44 @@ async fn messages_reach_a_peer_in_order_however_slowly_it_reads() {
         () = tokio::time::sleep(Duration::from_secs(10)) => panic!("no new connection"),
     }
 }
+
+/// A write that fails before the node's runtime has heard of the reset: a broken socket counts as writable, and whoever only
+/// tries again keeps the only thread of the runtime for ever.
+#[test]
+fn a_peer_that_is_killed_does_not_keep_the_thread_of_the_node() {
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(survive_a_reset());
+        told.send(()).expect("the test waits");
+    });
+    heard.recv_timeout(Duration::from_secs(20)).expect("the thread goes on");
+}
+
+async fn survive_a_reset() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let addresses = BTreeMap::from([(3, listener.local_addr().expect("bound").to_string())]);
+    let mut transport = PeerTransport::new(credentials("c", "t"), &addresses, Arc::new(|_| {}));
+    let mut heartbeat = Message { from: 2, to: 3, ..Message::default() };
+    heartbeat.set_msg_type(MessageType::MsgHeartbeat);
+    transport.start(&tokio::runtime::Handle::current());
+    transport.send(heartbeat.clone());
+    let accepting = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("it connects");
+        let mut welcome = Vec::new();
+        put_message(&mut welcome, Kind::Welcome, &wire::StreamWelcome::default());
+        std::io::Write::write_all(&mut stream, &welcome).expect("open");
+        stream
+    });
+    while !accepting.is_finished() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let stream = accepting.join().expect("accepted");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Unread bytes are there, and it does not linger: the other side gets a reset at once, before this task pauses.
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("an open socket");
+    drop(stream);
+    transport.send(heartbeat.clone());
+    transport.send(heartbeat);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
