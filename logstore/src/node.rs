@@ -7,9 +7,11 @@
 //! proposals do not wait for it; on a quick disk, by the caller's thread, which saves two changes of threads.
 
 mod membership;
+mod reads;
 mod sync;
 
 pub use membership::ClusterView;
+pub use reads::Read;
 pub use sync::SyncRequest;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +24,7 @@ use storage::{BranchId, Lsn};
 use tokio::sync::oneshot;
 
 use crate::archive::ARCHIVE_KEY;
-use crate::client::{BranchStatus, LogChunk, LogError, MetadataSnapshot, MetadataValue};
+use crate::client::{LogChunk, LogError};
 use crate::command::{Command, MAX_CONSUMER_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::core::{Core, CoreConfig, FetchRequest, LogIndex, ProposeError, Work};
 use crate::disk::Disk;
@@ -34,6 +36,7 @@ use crate::published::Published;
 use crate::segment::{Checkpoint, SegmentConfig, SegmentLog, SegmentSet, Spare, StoreError, read_entries};
 use crate::subscription::{subscribe, to_log_error};
 use crate::transport::Transport;
+use reads::Reads;
 use sync::Syncs;
 
 /// Room that only the log's own housekeeping may use, so that a full disk does not keep it from being trimmed.
@@ -64,36 +67,6 @@ pub struct NodeConfig {
     pub slow_write_ms: u64,
 }
 
-/// A read, linearizable unless it says otherwise, and where its answer goes.
-pub enum Read {
-    /// State of a branch.
-    Status(BranchId, oneshot::Sender<Result<BranchStatus, LogError>>),
-    /// A metadata key.
-    Get(String, oneshot::Sender<Result<Option<MetadataValue>, LogError>>),
-    /// Metadata keys with a prefix.
-    List(String, oneshot::Sender<Result<Vec<(String, MetadataValue)>, LogError>>),
-    /// Who reads a branch, and how far each has got. Not linearizable: answered at once, by any node.
-    Consumers(BranchId, oneshot::Sender<Result<BTreeMap<String, Lsn>, LogError>>),
-    /// Not linearizable: answered at once, by any node.
-    View(oneshot::Sender<Result<ClusterView, LogError>>),
-    /// Metadata keys with a prefix as this node has applied them. Not linearizable: answered at once, by any node.
-    Snapshot(String, oneshot::Sender<Result<MetadataSnapshot, LogError>>),
-}
-
-impl Read {
-    fn fail(self, error: LogError) {
-        // A reader that has gone away needs no answer; so below.
-        match self {
-            Read::Status(_, reply) => drop(reply.send(Err(error))),
-            Read::Get(_, reply) => drop(reply.send(Err(error))),
-            Read::List(_, reply) => drop(reply.send(Err(error))),
-            Read::Consumers(_, reply) => drop(reply.send(Err(error))),
-            Read::View(reply) => drop(reply.send(Err(error))),
-            Read::Snapshot(_, reply) => drop(reply.send(Err(error))),
-        }
-    }
-}
-
 /// Where a proposal's outcome goes.
 pub type Reply = oneshot::Sender<Result<Outcome, LogError>>;
 
@@ -106,10 +79,7 @@ pub struct Node {
     published: Arc<Published>,
     /// Proposals by the index they were given, with the term that makes it theirs.
     proposals: BTreeMap<u64, (u64, Reply)>,
-    reads: BTreeMap<u64, Read>,
-    /// Reads that may be answered once this index is applied.
-    confirmed_reads: Vec<(u64, u64)>,
-    next_read: u64,
+    reads: Reads,
     /// Proposed, and not yet written.
     unwritten_bytes: u64,
     /// The disk failed while room was looked for: the next [`Node::run`] ends the node.
@@ -183,9 +153,7 @@ impl Node {
             log: recovered.log,
             published,
             proposals: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            confirmed_reads: Vec::new(),
-            next_read: 0,
+            reads: Reads::default(),
             unwritten_bytes: 0,
             failed: None,
             start_index: recovered.start.index,
@@ -265,13 +233,7 @@ impl Node {
         self.keeps_lead_ticks = self.keeps_lead_ticks.saturating_sub(1);
         self.led_ticks = if self.core.is_leader() { self.led_ticks.saturating_add(1) } else { 0 };
         if self.core.is_leader() {
-            // Unconfirmed reads may have been dropped silently.
-            let confirmed: Vec<u64> = self.confirmed_reads.iter().map(|&(_, id)| id).collect();
-            let lost: Vec<u64> = self.reads.keys().copied().filter(|id| !confirmed.contains(id)).collect();
-            for id in lost {
-                let read = self.reads.remove(&id).expect("the key was just seen");
-                self.read(read);
-            }
+            self.ask_again();
             self.expire_snapshots();
             self.reconcile_members();
         }
@@ -402,30 +364,6 @@ impl Node {
         }
     }
 
-    /// Answers a read as of now, once a majority has confirmed that this node still leads.
-    pub fn read(&mut self, read: Read) {
-        let read = match read {
-            Read::View(reply) => return drop(reply.send(Ok(self.view()))),
-            Read::Consumers(branch, reply) => {
-                let consumers = self.machine.branch(branch).map(|state| state.consumers.clone());
-                return drop(reply.send(Ok(consumers.unwrap_or_default())));
-            }
-            Read::Snapshot(prefix, reply) => {
-                let values = self.list(&prefix);
-                let snapshot = MetadataSnapshot { index: self.machine.applied_index(), values };
-                return drop(reply.send(Ok(snapshot)));
-            }
-            read => read,
-        };
-        if !self.core.is_leader() {
-            return read.fail(self.not_leader());
-        }
-        let id = self.next_read;
-        self.next_read += 1;
-        self.reads.insert(id, read);
-        self.core.read_index(id.to_le_bytes().to_vec());
-    }
-
     /// Does all work there is: write, sync or have it synced, send, apply, answer. An error ends the node.
     pub fn run(&mut self, transport: &mut dyn Transport) -> Result<(), StoreError> {
         if let Some(error) = self.failed.take() {
@@ -434,14 +372,11 @@ impl Node {
         loop {
             self.fetch_for_followers()?;
             self.settle_what_followers_hold(transport);
+            self.ask_for_reads();
             let Some(mut work) = self.core.ready() else { break };
             let reads = std::mem::take(&mut work.reads);
             self.do_work(work, transport)?;
-            for (context, index) in reads {
-                if let Ok(id) = context.as_slice().try_into().map(u64::from_le_bytes) {
-                    self.confirmed_reads.push((index, id));
-                }
-            }
+            self.reads_confirmed(reads);
             self.answer_reads();
         }
         self.begin_sync();
@@ -554,43 +489,6 @@ impl Node {
             return Ok(None);
         }
         Command::decode(entry.context.clone(), entry.data.clone()).map_err(|error| failed(error.to_string()))
-    }
-
-    fn answer_reads(&mut self) {
-        let applied = self.machine.applied_index();
-        let ready: Vec<u64> =
-            self.confirmed_reads.extract_if(.., |(index, _)| *index <= applied).map(|(_, id)| id).collect();
-        for id in ready {
-            match self.reads.remove(&id) {
-                Some(Read::Status(branch, reply)) => drop(reply.send(Ok(self.status(branch)))),
-                Some(Read::Get(key, reply)) => drop(reply.send(Ok(self.machine.metadata(&key).cloned()))),
-                Some(Read::List(prefix, reply)) => {
-                    let found = self.list(&prefix);
-                    drop(reply.send(Ok(found)));
-                }
-                Some(Read::View(_) | Read::Snapshot(..) | Read::Consumers(..)) | None => {}
-            }
-        }
-    }
-
-    fn list(&self, prefix: &str) -> Vec<(String, MetadataValue)> {
-        let found = self.machine.metadata_with_prefix(prefix);
-        found.map(|(key, value)| (key.clone(), value.clone())).collect()
-    }
-
-    fn status(&self, branch: BranchId) -> BranchStatus {
-        let first_lsn = self.published.branch(branch).first_lsn();
-        match self.machine.branch(branch) {
-            Some(state) => BranchStatus {
-                epoch: state.epoch,
-                first_lsn,
-                durable_lsn: state.end_lsn,
-                consumers: state.consumers.iter().map(|(name, position)| (name.clone(), *position)).collect(),
-            },
-            None => {
-                BranchStatus { epoch: Default::default(), first_lsn, durable_lsn: Lsn::ZERO, consumers: Vec::new() }
-            }
-        }
     }
 
     /// Entries that left memory and that a follower still needs.
@@ -708,10 +606,7 @@ impl Node {
         for (_, (_, reply)) in std::mem::take(&mut self.proposals) {
             let _ = reply.send(Err(error.clone()));
         }
-        for read in std::mem::take(&mut self.reads).into_values() {
-            read.fail(error.clone());
-        }
-        self.confirmed_reads.clear();
+        self.reads.fail(error);
     }
 
     /// Stops in good order.

@@ -5,6 +5,7 @@ mod fault_tests;
 mod filter_tests;
 mod grpc_tests;
 mod node_tests;
+mod read_tests;
 mod segment_tests;
 mod shifted_tests;
 mod store_tests;
