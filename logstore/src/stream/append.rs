@@ -91,9 +91,8 @@ pub(crate) struct Queued {
     stream: AppendStream,
     request_id: u64,
     /// There was no room for it yet.
-    unsent: Option<Append>,
+    unsent: Option<(Append, oneshot::Sender<Outcome>)>,
     outcome: oneshot::Receiver<Outcome>,
-    answer: Option<oneshot::Sender<Outcome>>,
 }
 
 fn broken() -> LogError {
@@ -128,12 +127,14 @@ impl AppendStream {
     /// Queues an append now if there is room, so that the order of the calls is kept.
     pub(crate) fn queue(&self, request_id: u64, append: &Append) -> Queued {
         let (answer, outcome) = oneshot::channel();
-        let mut queued = Queued { stream: self.clone(), request_id, unsent: None, outcome, answer: None };
-        match self.shared.room.clone().try_acquire_many_owned(append.permits()) {
-            Ok(permit) => self.shared.send(request_id, append, answer, permit),
-            Err(_) => (queued.unsent, queued.answer) = (Some(append.clone()), Some(answer)),
-        }
-        queued
+        let unsent = match self.shared.room.clone().try_acquire_many_owned(append.permits()) {
+            Ok(permit) => {
+                self.shared.send(request_id, append, answer, permit);
+                None
+            }
+            Err(_) => Some((append.clone(), answer)),
+        };
+        Queued { stream: self.clone(), request_id, unsent, outcome }
     }
 }
 
@@ -145,7 +146,7 @@ impl Queued {
 
     pub(crate) async fn outcome(self) -> Outcome {
         let shared = &self.stream.shared;
-        if let (Some(append), Some(answer)) = (self.unsent, self.answer) {
+        if let Some((append, answer)) = self.unsent {
             // Closed when the stream has ended.
             let permit = shared.room.clone().acquire_many_owned(append.permits()).await.map_err(|_| broken())?;
             shared.send(self.request_id, &append, answer, permit);

@@ -15,8 +15,8 @@ const MAX_UNSORTED: usize = 256;
 /// After an accept that failed: descriptors may have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// For `serve_with_incoming`. Connections of writers, and of nodes that know `credentials`, are served by the store itself as long
-/// as it runs. Ends with the stream that it returns. To be called within a tokio runtime.
+/// For `serve_with_incoming`. Connections of writers, and of nodes that know `credentials`, are served by the store itself as
+/// long as it runs. Ends with the stream that it returns. To be called within a tokio runtime.
 pub fn incoming(
     listener: TcpListener,
     store: &LogStore,

@@ -157,7 +157,7 @@ impl Transport for PeerTransport {
         let mut queue = peer.outgoing.queue.lock();
         queue.to = message.to;
         let put = |frames: &mut Vec<u8>| put_frame(frames, Kind::Raft, |frame| message.write_to_vec(frame).is_ok());
-        if queue.buffer.len() >= QUEUE_BYTES || !queue.buffer.add(&peer.outgoing.help, put) {
+        if queue.buffer.unwritten_bytes() >= QUEUE_BYTES || !queue.buffer.add(&peer.outgoing.help, put) {
             peer.dropped.increment(1);
         }
     }
