@@ -10,13 +10,14 @@ use storage::{BranchId, Epoch, Lsn};
 use tokio::time::Instant;
 use tonic::Streaming;
 
+use super::attempts::Attempts;
 use super::convert::{from_failure, unavailable};
 use super::endpoints::Endpoints;
 use crate::client::{LogChunk, LogError};
 use crate::filter::{FilteredChunk, Pieces, StreamFilter, StreamPiece};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LAST_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// A stream that stood this long counts as a success, also if nothing was written meanwhile.
 const STOOD: Duration = Duration::from_secs(5);
 
@@ -25,12 +26,9 @@ struct Follower {
     branch: BranchId,
     filter: Option<StreamFilter>,
     position: Lsn,
-    patience: Duration,
+    attempts: Attempts,
     stream: Option<Streaming<wire::SubscribeResponse>>,
     connected: Instant,
-    /// Since the last success.
-    deadline: Option<Instant>,
-    pause: Duration,
     ended: bool,
 }
 
@@ -47,11 +45,9 @@ pub(super) async fn follow(
         branch,
         filter,
         position: from_lsn,
-        patience,
+        attempts: Attempts::new(patience, FIRST_PAUSE, LAST_PAUSE),
         stream: None,
-        connected: now(),
-        deadline: None,
-        pause: FIRST_PAUSE,
+        connected: Instant::now(),
         ended: false,
     };
     follower.connect().await?;
@@ -66,15 +62,10 @@ pub(super) async fn follow(
     Ok(stream.boxed())
 }
 
-fn now() -> Instant {
-    Instant::now()
-}
-
 impl Follower {
     /// Finds a node that takes the subscription. One that has trimmed the position may only be younger than others.
     async fn connect(&mut self) -> Result<(), LogError> {
-        let patience = self.patience;
-        let deadline = *self.deadline.get_or_insert_with(|| now() + patience);
+        let deadline = self.attempts.deadline();
         loop {
             let (mut refused, mut unreachable) = (None, None);
             let (filter, filter_base_lsn) = match &self.filter {
@@ -94,7 +85,7 @@ impl Follower {
                 match subscribed.await {
                     Ok(Ok(stream)) => {
                         self.stream = Some(stream);
-                        self.connected = now();
+                        self.connected = Instant::now();
                         return Ok(());
                     }
                     Ok(Err(error @ (LogError::Unavailable { .. } | LogError::Corrupt { .. }))) => {
@@ -108,22 +99,10 @@ impl Follower {
                 (Some(refused), None) => return Err(refused),
                 (refused, unreachable) => {
                     let silent = || LogError::Unavailable { reason: "no log node answers".to_owned() };
-                    self.wait(refused.or(unreachable).unwrap_or_else(silent)).await?;
+                    self.attempts.pause(refused.or(unreachable).unwrap_or_else(silent)).await?;
                 }
             }
         }
-    }
-
-    /// A pause before the next attempt; gives up with `error` when there has been no success for too long.
-    async fn wait(&mut self, error: LogError) -> Result<(), LogError> {
-        let patience = self.patience;
-        let deadline = *self.deadline.get_or_insert_with(|| now() + patience);
-        if now() + self.pause >= deadline {
-            return Err(error);
-        }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LAST_PAUSE);
-        Ok(())
     }
 
     async fn next(&mut self) -> Result<StreamPiece, LogError> {
@@ -140,7 +119,7 @@ impl Follower {
                         _ => StreamPiece::Filtered(FilteredChunk { start_lsn, end_lsn, epoch, bytes }),
                     };
                     self.position = piece.end_lsn();
-                    (self.deadline, self.pause) = (None, FIRST_PAUSE);
+                    self.attempts.succeeded();
                     return Ok(piece);
                 }
                 Ok(Some(wire::SubscribeResponse { failure: Some(failure), .. })) => match from_failure(failure) {
@@ -154,10 +133,10 @@ impl Follower {
                 Err(status) => unavailable(&status),
             };
             self.stream = None;
-            if now() - self.connected >= STOOD {
-                (self.deadline, self.pause) = (None, FIRST_PAUSE);
+            if self.connected.elapsed() >= STOOD {
+                self.attempts.succeeded();
             }
-            self.wait(ended).await?;
+            self.attempts.pause(ended).await?;
         }
     }
 }

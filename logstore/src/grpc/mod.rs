@@ -1,6 +1,7 @@
 //! The log service over gRPC: [`LogServer`] offers a store's clients to the network, [`RemoteLog`] is one on the other
 //! side; [`RaftServer`] lets nodes into a cluster. Appends and Raft's messages go another way: [`crate::stream`].
 
+mod attempts;
 mod convert;
 mod endpoints;
 mod follow;

@@ -17,9 +17,9 @@ use parking_lot::Mutex;
 use proto::logstore as wire;
 use storage::{BranchId, Epoch, Lsn};
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 use tonic::Status;
 
+use super::attempts::Attempts;
 use super::convert::{from_failure, from_value, unavailable};
 use super::endpoints::{Endpoints, NodeClient};
 use super::follow::follow;
@@ -62,28 +62,6 @@ enum Repeat {
     IfRefused,
 }
 
-/// A pause that grows, until a deadline.
-struct Attempts {
-    deadline: Instant,
-    pause: Duration,
-}
-
-impl Attempts {
-    fn new(patience: Duration) -> Attempts {
-        Attempts { deadline: Instant::now() + patience, pause: FIRST_PAUSE }
-    }
-
-    /// False once there is no time for another attempt.
-    async fn pause(&mut self) -> bool {
-        if Instant::now() + self.pause >= self.deadline {
-            return false;
-        }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LAST_PAUSE);
-        true
-    }
-}
-
 impl RemoteLog {
     /// A client of the service whose nodes listen at `addresses` (`host:port`; some of them are enough). To be called
     /// within a tokio runtime; does not wait for a connection.
@@ -120,10 +98,10 @@ impl RemoteLog {
         F: Future<Output = Result<(T, Option<wire::Failure>), Status>>,
     {
         let endpoints = &self.shared.endpoints;
-        let mut attempts = Attempts::new(self.shared.patience);
+        let mut attempts = Attempts::new(self.shared.patience, FIRST_PAUSE, LAST_PAUSE);
         loop {
             let (address, client) = endpoints.current();
-            let answered = tokio::time::timeout_at(attempts.deadline, make(client)).await;
+            let answered = tokio::time::timeout_at(attempts.deadline(), make(client)).await;
             let error = match answered {
                 Ok(Ok((answer, None))) => return Ok(answer),
                 Ok(Ok((_, Some(failure)))) => match from_failure(failure) {
@@ -153,9 +131,7 @@ impl RemoteLog {
                     return Err(LogError::Unavailable { reason: format!("{address} does not answer") });
                 }
             };
-            if !attempts.pause().await {
-                return Err(error);
-            }
+            attempts.pause(error).await?;
         }
     }
 }
@@ -181,11 +157,11 @@ impl Shared {
     /// Repeats an append until its outcome is known.
     async fn append(&self, append: Append, mut queued: Queued) -> Result<Lsn, LogError> {
         let group_end = append.start_lsn.advance(append.bytes.len() as u64);
-        let mut attempts = Attempts::new(self.patience);
+        let mut attempts = Attempts::new(self.patience, FIRST_PAUSE, LAST_PAUSE);
         let mut may_be_in = false;
         loop {
             let address = queued.address();
-            let error = match tokio::time::timeout_at(attempts.deadline, queued.outcome()).await {
+            let error = match tokio::time::timeout_at(attempts.deadline(), queued.outcome()).await {
                 Ok(Ok(end_lsn)) => return Ok(end_lsn),
                 // The epoch is checked before the position: it is still ours, and nobody else can have written this.
                 Ok(Err(LogError::Gap { end_lsn, .. })) if may_be_in && end_lsn >= group_end => return Ok(group_end),
@@ -210,9 +186,7 @@ impl Shared {
                     return Err(LogError::Unavailable { reason: format!("{address} does not answer") });
                 }
             };
-            if !attempts.pause().await {
-                return Err(error);
-            }
+            attempts.pause(error).await?;
             queued = self.queue(&append);
         }
     }

@@ -5,24 +5,20 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt, unfold};
 use proto::logstore as wire;
-use tokio::time::Instant;
 use tonic::Streaming;
 
+use super::attempts::Attempts;
 use super::convert::{from_failure, from_value, unavailable};
 use super::endpoints::Endpoints;
+use super::follow::{FIRST_PAUSE, LAST_PAUSE};
 use crate::client::{LogError, MetadataSnapshot};
-
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LAST_PAUSE: Duration = Duration::from_millis(500);
 
 struct Watcher {
     endpoints: Arc<Endpoints>,
     prefix: String,
-    patience: Duration,
+    attempts: Attempts,
     stream: Option<Streaming<wire::WatchResponse>>,
     last: Option<MetadataSnapshot>,
-    deadline: Option<Instant>,
-    pause: Duration,
     ended: bool,
 }
 
@@ -35,11 +31,9 @@ pub(super) fn watch(
     let watcher = Watcher {
         endpoints,
         prefix,
-        patience,
+        attempts: Attempts::new(patience, FIRST_PAUSE, LAST_PAUSE),
         stream: None,
         last: None,
-        deadline: None,
-        pause: FIRST_PAUSE,
         ended: false,
     };
     let stream = unfold(watcher, |mut watcher| async move {
@@ -58,7 +52,7 @@ impl Watcher {
         loop {
             match self.receive().await {
                 Ok(snapshot) => {
-                    (self.deadline, self.pause) = (None, FIRST_PAUSE);
+                    self.attempts.succeeded();
                     // A node that lags shows what is past; one that was asked anew shows what is known.
                     let is_news = self
                         .last
@@ -71,13 +65,7 @@ impl Watcher {
                 }
                 Err(error @ LogError::Unavailable { .. }) => {
                     self.stream = None;
-                    let patience = self.patience;
-                    let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + patience);
-                    if Instant::now() + self.pause >= deadline {
-                        return Err(error);
-                    }
-                    tokio::time::sleep(self.pause).await;
-                    self.pause = (self.pause * 2).min(LAST_PAUSE);
+                    self.attempts.pause(error).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -92,7 +80,7 @@ impl Watcher {
                     return Err(LogError::Unavailable { reason: "no log node is known".to_owned() });
                 };
                 let request = wire::WatchRequest { prefix: self.prefix.clone() };
-                let opened = tokio::time::timeout(self.patience, client.watch(request)).await;
+                let opened = tokio::time::timeout(self.attempts.patience, client.watch(request)).await;
                 let opened =
                     opened.map_err(|_| LogError::Unavailable { reason: "a log node does not answer".to_owned() })?;
                 self.stream.insert(opened.map_err(|status| unavailable(&status))?.into_inner())
