@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -154,11 +154,10 @@ async fn a_node_that_says_nothing_is_left() {
         let stream = AppendStream::open(address, String::new(), &tokio::runtime::Handle::current());
         let bytes = Bytes::from(vec![0; length]);
         let append = Append { branch: BranchId(1), epoch: Epoch(1), start_lsn: Lsn(0), bytes };
-        let begun = Instant::now();
-        let outcome = stream.queue(1, &append).outcome().await;
+        // Without what ends it, it lasts for ever.
+        let outcome = tokio::time::timeout(Duration::from_secs(60), stream.queue(1, &append).outcome()).await;
+        let outcome = outcome.unwrap_or_else(|_| panic!("({welcomes}, {reads}, {length}): it is not left"));
         assert!(matches!(outcome, Err(LogError::Unavailable { .. })), "{outcome:?}");
-        let took = begun.elapsed();
-        assert!(took < Duration::from_secs(9), "({welcomes}, {reads}, {length}): {took:?}");
         assert!(!stream.is_open());
         // Later ones are told at once.
         assert!(stream.queue(2, &append).outcome().await.is_err());
