@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::filtered::{FilteredLog, FilteredPart};
-use super::part::{Part, next_part};
-use super::{FLAG_CONTINUES, FLAG_MORE, HEADER_BYTES, MAX_BATCH_BYTES};
+use super::filtered::FilteredLog;
+use super::part::{Part, PartReader};
+use super::{FLAG_CONTINUES, FLAG_MORE, MAX_BATCH_BYTES};
 use crate::ids::{Epoch, Lsn};
 use crate::record::Record;
 use crate::varint::{DecodeError, Input};
@@ -100,11 +100,7 @@ impl<'a> Iterator for Records<'a> {
 pub struct BatchDecoder {
     /// Nothing before this is decoded: a batch boundary.
     resume_lsn: Lsn,
-    /// LSN of `pending`'s first byte.
-    pending_lsn: Lsn,
-    /// Fed, not yet decoded: less than a part, between calls.
-    pending: Bytes,
-    epoch: Epoch,
+    parts: PartReader,
     unfinished: Option<Batch>,
     ready: VecDeque<Batch>,
     error: Option<BatchError>,
@@ -115,9 +111,7 @@ impl BatchDecoder {
     pub fn new(from_lsn: Lsn) -> Self {
         Self {
             resume_lsn: from_lsn,
-            pending_lsn: from_lsn,
-            pending: Bytes::new(),
-            epoch: Epoch(0),
+            parts: PartReader::new(from_lsn),
             unfinished: None,
             ready: VecDeque::new(),
             error: None,
@@ -131,7 +125,7 @@ impl BatchDecoder {
 
     /// LSN after the last byte fed.
     pub fn fed_lsn(&self) -> Lsn {
-        self.pending_lsn.advance(self.pending.len() as u64)
+        self.parts.fed_lsn()
     }
 
     /// Takes the next chunk, then decodes what is complete. A chunk may repeat what was fed before, which
@@ -157,34 +151,17 @@ impl BatchDecoder {
         self.ready.pop_front()
     }
 
-    fn accept(&mut self, start_lsn: Lsn, epoch: Epoch, mut bytes: Bytes) -> Result<(), BatchError> {
-        let expected = self.fed_lsn();
-        if start_lsn > expected {
-            return Err(BatchError::Gap { expected, got: start_lsn });
-        }
-        let repeated = expected.since(start_lsn);
-        if repeated >= bytes.len() as u64 {
+    fn accept(&mut self, start_lsn: Lsn, epoch: Epoch, bytes: Bytes) -> Result<(), BatchError> {
+        let (at, before) = (self.fed_lsn(), self.parts.epoch());
+        if !self.parts.feed(start_lsn, epoch, bytes)? {
             return Ok(());
         }
-        let _ = bytes.split_to(usize::try_from(repeated).expect("less than the chunk"));
-        self.enter_epoch(expected, epoch)?;
-        self.pending = if self.pending.is_empty() {
-            bytes
-        } else {
-            let mut joined = BytesMut::with_capacity(self.pending.len() + bytes.len());
-            joined.extend_from_slice(&self.pending);
-            joined.extend_from_slice(&bytes);
-            joined.freeze()
-        };
-        while let Some(part) = self.peek()? {
-            self.consume(&part)?;
+        self.entered_epoch(before, at);
+        loop {
+            let start_lsn = self.parts.lsn();
+            let Some(part) = self.parts.next(self.held_bytes())? else { return Ok(()) };
+            self.join(start_lsn, part)?;
         }
-        Ok(())
-    }
-
-    /// The next part, once all of it is there.
-    fn peek(&self) -> Result<Option<Part>, BatchError> {
-        next_part(self.pending_lsn, &self.pending, self.held_bytes())
     }
 
     /// Bytes of the unfinished batch.
@@ -192,24 +169,16 @@ impl BatchDecoder {
         self.unfinished.as_ref().map_or(0, |batch| batch.end_lsn.since(batch.start_lsn))
     }
 
-    /// Bytes that come next are of `epoch`: what an older writer left unfinished stays so.
-    fn enter_epoch(&mut self, at: Lsn, epoch: Epoch) -> Result<(), BatchError> {
-        if epoch < self.epoch {
-            return Err(BatchError::Epoch { at, current: self.epoch, got: epoch });
-        }
-        if epoch > self.epoch {
-            if !self.pending.is_empty() {
-                return Err(BatchError::Damaged { at: self.pending_lsn, reason: "epoch changes within a part" });
-            }
-            self.epoch = epoch;
+    /// What an older writer than that of the bytes from `at` on left unfinished stays so.
+    fn entered_epoch(&mut self, before: Epoch, at: Lsn) {
+        if self.parts.epoch() > before {
             self.unfinished = None;
             self.resume_lsn = at;
         }
-        Ok(())
     }
 
     fn accept_filtered(&mut self, log: &FilteredLog) -> Result<(), BatchError> {
-        let expected = self.fed_lsn();
+        let (expected, before) = (self.fed_lsn(), self.parts.epoch());
         if log.start_lsn > expected {
             return Err(BatchError::Gap { expected, got: log.start_lsn });
         }
@@ -217,49 +186,37 @@ impl BatchDecoder {
         if log.end_lsn <= expected {
             return Ok(());
         }
-        self.enter_epoch(expected, log.epoch)?;
+        self.parts.enter_epoch(log.epoch)?;
+        self.entered_epoch(before, expected);
         let mut at = log.start_lsn;
-        for FilteredPart { length, flags, commit_time_us, records, payload } in parts {
-            let end_lsn = at.advance(length);
+        for part in parts {
+            let end_lsn = at.advance(part.length);
             if end_lsn > expected {
-                if at < expected || !self.pending.is_empty() {
+                if at < expected || self.parts.pending_bytes() > 0 {
                     return Err(BatchError::Damaged { at, reason: "a filtered part begins where none does" });
                 }
-                if self.held_bytes() + length > MAX_BATCH_BYTES {
+                if self.held_bytes() + part.length > MAX_BATCH_BYTES {
                     return Err(BatchError::TooLong { at });
                 }
-                self.pending_lsn = end_lsn;
-                self.join(at, flags, commit_time_us, records, payload)?;
+                self.parts.pass(part.length);
+                self.join(at, part)?;
             }
             at = end_lsn;
         }
         Ok(())
     }
 
-    fn consume(&mut self, part: &Part) -> Result<(), BatchError> {
-        let start_lsn = self.pending_lsn;
-        let payload = self.pending.split_to(part.length).slice(HEADER_BYTES..);
-        self.pending_lsn = start_lsn.advance(part.length as u64);
-        self.join(start_lsn, part.flags, part.commit_time_us, part.records, payload)
-    }
-
-    /// Adds the part from `start_lsn` to `pending_lsn` to its batch.
-    fn join(
-        &mut self,
-        start_lsn: Lsn,
-        flags: u8,
-        commit_time_us: u64,
-        records: u32,
-        payload: Bytes,
-    ) -> Result<(), BatchError> {
-        let end_lsn = self.pending_lsn;
+    /// Adds a part that begins at `start_lsn` to its batch.
+    fn join(&mut self, start_lsn: Lsn, part: Part) -> Result<(), BatchError> {
+        let Part { length, flags, records, commit_time_us, payload } = part;
+        let end_lsn = start_lsn.advance(length);
         if (flags & FLAG_CONTINUES != 0) != self.unfinished.is_some() {
             return Err(BatchError::Damaged { at: start_lsn, reason: "parts of a batch do not follow each other" });
         }
         let mut batch = self.unfinished.take().unwrap_or_else(|| Batch {
             start_lsn,
             end_lsn,
-            epoch: self.epoch,
+            epoch: self.parts.epoch(),
             commit_time_us,
             record_count: 0,
             payloads: SmallVec::new(),

@@ -9,11 +9,11 @@
 //!   9  wanted        one bit for each shard, the lowest first, in whole bytes; the bits left over are zero
 //! ```
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::BatchError;
 use super::filtered::{FilteredEncoder, FilteredLog};
-use super::part::{Part, next_part};
-use super::{BatchError, HEADER_BYTES};
+use super::part::{Part, PartReader};
 use crate::ids::{Epoch, Lsn, PageNo, ShardId};
 use crate::layout::{MAX_SHARDS, ShardLayout};
 use crate::record::Record;
@@ -105,73 +105,43 @@ impl PageFilter {
 #[derive(Debug)]
 pub struct BatchFilter {
     filter: PageFilter,
-    /// LSN of `pending`'s first byte.
-    pending_lsn: Lsn,
-    /// Fed and not yet given out: less than a part, between calls.
-    pending: Bytes,
-    epoch: Epoch,
+    parts: PartReader,
 }
 
 impl BatchFilter {
     /// From `from_lsn` on, where a part of a batch begins.
     pub fn new(filter: PageFilter, from_lsn: Lsn) -> BatchFilter {
-        BatchFilter { filter, pending_lsn: from_lsn, pending: Bytes::new(), epoch: Epoch(0) }
+        BatchFilter { filter, parts: PartReader::new(from_lsn) }
     }
 
     /// Takes the next chunk and gives the parts that are complete. Chunks may overlap, but leave no gap. `None`: nothing new,
     /// or not all of a part. After an error nothing more may be fed.
-    pub fn feed(&mut self, start_lsn: Lsn, epoch: Epoch, mut bytes: Bytes) -> Result<Option<FilteredLog>, BatchError> {
-        let expected = self.pending_lsn.advance(self.pending.len() as u64);
-        if start_lsn > expected {
-            return Err(BatchError::Gap { expected, got: start_lsn });
-        }
-        let repeated = expected.since(start_lsn);
-        if repeated >= bytes.len() as u64 {
+    pub fn feed(&mut self, start_lsn: Lsn, epoch: Epoch, bytes: Bytes) -> Result<Option<FilteredLog>, BatchError> {
+        if !self.parts.feed(start_lsn, epoch, bytes)? {
             return Ok(None);
         }
-        let _ = bytes.split_to(usize::try_from(repeated).expect("less than the chunk"));
-        if epoch < self.epoch {
-            return Err(BatchError::Epoch { at: expected, current: self.epoch, got: epoch });
-        }
-        if epoch > self.epoch && !self.pending.is_empty() {
-            return Err(BatchError::Damaged { at: self.pending_lsn, reason: "epoch changes within a part" });
-        }
-        self.epoch = epoch;
-        if self.pending.is_empty() {
-            self.pending = bytes;
-        } else {
-            let mut joined = BytesMut::with_capacity(self.pending.len() + bytes.len());
-            joined.extend_from_slice(&self.pending);
-            joined.extend_from_slice(&bytes);
-            self.pending = joined.freeze();
-        }
-        self.take_parts()
-    }
-
-    fn take_parts(&mut self) -> Result<Option<FilteredLog>, BatchError> {
-        let mut encoder = FilteredEncoder::new(self.pending_lsn, self.pending.len() / 2 + 64);
+        let mut encoder = FilteredEncoder::new(self.parts.lsn(), self.parts.pending_bytes() / 2 + 64);
         let mut kept = Vec::new();
-        while let Some(part) = next_part(self.pending_lsn, &self.pending, 0)? {
-            let Part { length, flags, commit_time_us, .. } = part;
-            let payload = self.pending.split_to(length).slice(HEADER_BYTES..);
-            let records = self.keep(&payload, &mut kept)?;
+        loop {
+            let at = self.parts.lsn();
+            let Some(Part { length, flags, commit_time_us, payload, .. }) = self.parts.next(0)? else { break };
+            let records = self.keep(at, &payload, &mut kept)?;
             encoder.push(length, flags, commit_time_us, records, &kept);
-            self.pending_lsn = self.pending_lsn.advance(length as u64);
         }
-        if self.pending.len() > MAX_PART_BYTES {
-            return Err(BatchError::TooLong { at: self.pending_lsn });
+        if self.parts.pending_bytes() > MAX_PART_BYTES {
+            return Err(BatchError::TooLong { at: self.parts.lsn() });
         }
-        Ok(encoder.finish(self.epoch))
+        Ok(encoder.finish(epoch))
     }
 
-    /// The wanted ones of a part's records into `kept`; how many they are.
-    fn keep(&self, payload: &[u8], kept: &mut Vec<u8>) -> Result<u32, BatchError> {
+    /// The wanted ones of the records of the part at `at` into `kept`; how many they are.
+    fn keep(&self, at: Lsn, payload: &[u8], kept: &mut Vec<u8>) -> Result<u32, BatchError> {
         kept.clear();
         let (mut input, mut records) = (Input::new(payload), 0);
         while !input.is_empty() {
             let before = input.rest();
             let record = Record::decode(&mut input)
-                .map_err(|_| BatchError::Damaged { at: self.pending_lsn, reason: "a record does not decode" })?;
+                .map_err(|_| BatchError::Damaged { at, reason: "a record does not decode" })?;
             if self.filter.wants(record.page) {
                 kept.extend_from_slice(&before[..before.len() - input.rest().len()]);
                 records += 1;

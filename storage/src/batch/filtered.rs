@@ -18,6 +18,7 @@
 
 use bytes::{BufMut, Bytes};
 
+use super::part::Part;
 use super::{BatchError, FLAG_CONTINUES, FLAG_MORE, HEADER_BYTES, MAX_BATCH_BYTES};
 use crate::ids::{Epoch, Lsn};
 use crate::varint::{DecodeError, Input, put_varint};
@@ -43,17 +44,6 @@ pub struct FilteredLog {
     pub bytes: Bytes,
 }
 
-/// A part of a batch, with the records that are here.
-pub(super) struct FilteredPart {
-    /// Bytes in the log.
-    pub length: u64,
-    /// As in the log.
-    pub flags: u8,
-    pub commit_time_us: u64,
-    pub records: u32,
-    pub payload: Bytes,
-}
-
 /// Writes the parts of a stretch.
 pub(super) struct FilteredEncoder {
     start_lsn: Lsn,
@@ -70,13 +60,13 @@ impl FilteredEncoder {
     }
 
     /// Adds a part of `length` bytes, of whose records these are here.
-    pub(super) fn push(&mut self, length: usize, flags: u8, commit_time_us: u64, records: u32, payload: &[u8]) {
+    pub(super) fn push(&mut self, length: u64, flags: u8, commit_time_us: u64, records: u32, payload: &[u8]) {
         if self.end_lsn == self.start_lsn {
             self.buffer[CHECKED..FILTERED_HEADER_BYTES].copy_from_slice(&commit_time_us.to_le_bytes());
             self.last_time_us = commit_time_us;
         }
         self.buffer.push(if records == 0 { flags | FLAG_NONE_HERE } else { flags });
-        put_varint(&mut self.buffer, length as u64);
+        put_varint(&mut self.buffer, length);
         put_varint(&mut self.buffer, zigzag(commit_time_us.wrapping_sub(self.last_time_us)));
         if records > 0 {
             put_varint(&mut self.buffer, records.into());
@@ -84,7 +74,7 @@ impl FilteredEncoder {
             self.buffer.put_slice(payload);
         }
         self.last_time_us = commit_time_us;
-        self.end_lsn = self.end_lsn.advance(length as u64);
+        self.end_lsn = self.end_lsn.advance(length);
     }
 
     /// `None` if there was no part.
@@ -102,7 +92,7 @@ impl FilteredEncoder {
 
 impl FilteredLog {
     /// The parts in order, after everything has been checked that needs no others.
-    pub(super) fn parts(&self) -> Result<Vec<FilteredPart>, BatchError> {
+    pub(super) fn parts(&self) -> Result<Vec<Part>, BatchError> {
         let FilteredLog { start_lsn: at, end_lsn, epoch, ref bytes } = *self;
         let damaged = |reason| BatchError::Damaged { at, reason };
         let Some(header) = bytes.get(..FILTERED_HEADER_BYTES) else { return Err(damaged("filtered log ends early")) };
@@ -141,7 +131,7 @@ impl FilteredLog {
                 payload = bytes.slice_ref(taken);
             }
             let flags = flags & !FLAG_NONE_HERE;
-            parts.push(FilteredPart { length, flags, commit_time_us: time, records, payload });
+            parts.push(Part { length, flags, commit_time_us: time, records, payload });
             total = total.saturating_add(length);
         }
         if parts.is_empty() || at.0.checked_add(total) != Some(end_lsn.0) {
