@@ -12,8 +12,8 @@
 //! mark:  LSN (8) · commit time in microseconds since 1970 UTC (8)
 //! ```
 //!
-//! In version 2, layers end with their visible LSN: all are of the manifest's shard. Version 1 has neither shards, stripe pages nor
-//! marks (there was one shard), and its layers end with their entries.
+//! In version 2, layers end with their visible LSN: all are of the manifest's shard. Version 1 has neither shards, stripe pages
+//! nor marks (there was one shard), and its layers end with their entries.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -138,8 +138,8 @@ impl Manifest {
         };
         let (mut marks, later): (Vec<TimeMark>, Vec<TimeMark>) =
             self.marks.iter().partition(|mark| mark.lsn <= branch_lsn);
-        // A mark stands for the commits before it too, up to half a second of them: those that are inherited are known by its time, which
-        // is not before theirs. Without, they would not be found by any time until the branch has commits of its own.
+        // A mark stands for the commits before it too, up to half a second of them: those that are inherited are known by its
+        // time, which is not before theirs. Without, they would not be found by any time until the branch has commits of its own.
         if let Some(next) = later.first()
             && marks.last().is_none_or(|last| last.lsn < branch_lsn)
         {
@@ -219,21 +219,7 @@ impl Manifest {
         body.put_u32_le(u32::try_from(self.garbage.len()).expect("compaction bounds the garbage"));
         body.put_u32_le(u32::try_from(self.marks.len()).expect("add_marks bounds the marks"));
         for layer in &self.layers {
-            put_name(&mut body, layer.name);
-            body.put_u8(match layer.kind {
-                LayerKind::Delta => 1,
-                LayerKind::Image => 2,
-            });
-            body.put_u8(layer.level);
-            body.put_u64_le(layer.first_page.0);
-            body.put_u64_le(layer.last_page.0);
-            body.put_u64_le(layer.start_lsn.0);
-            body.put_u64_le(layer.end_lsn.0);
-            body.put_u64_le(layer.size_bytes);
-            body.put_u64_le(layer.entries);
-            body.put_u64_le(layer.branch.0);
-            body.put_u64_le(layer.visible_lsn.0);
-            body.put_u64_le(layer.shard.0);
+            put_layer(&mut body, layer);
         }
         for name in &self.garbage {
             put_name(&mut body, *name);
@@ -306,6 +292,47 @@ impl Manifest {
         let owned = Manifest { generation, writer, change, ..Manifest::empty(branch, shard, layout) };
         Ok(Manifest { durable_lsn, horizon, layers, garbage, marks, ..owned })
     }
+}
+
+/// Layers for somebody else, each as a manifest lists it, behind the manifest's version (1).
+pub fn encode_layers(layers: &[LayerDescriptor]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(1 + layers.len() * LAYER_BYTES);
+    bytes.put_u8(VERSION);
+    layers.iter().for_each(|layer| put_layer(&mut bytes, layer));
+    bytes.freeze()
+}
+
+/// Checks and reads what [`encode_layers`] gave.
+pub fn decode_layers(bytes: &[u8]) -> Result<Vec<LayerDescriptor>, ManifestError> {
+    let (version, mut body) = bytes.split_first().ok_or_else(|| ManifestError::Damaged("no layers".to_owned()))?;
+    if *version != VERSION {
+        return Err(ManifestError::Version { version: *version });
+    }
+    if !body.len().is_multiple_of(LAYER_BYTES) {
+        return Err(ManifestError::Damaged(format!("{} bytes of layers", body.len())));
+    }
+    // Layers of this version say all of themselves.
+    let own = (BranchId::default(), ShardId::default());
+    let layers = (0..body.len() / LAYER_BYTES).map(|_| get_layer(&mut body, own, VERSION));
+    layers.collect::<Result<_, _>>().map_err(ManifestError::Damaged)
+}
+
+fn put_layer(body: &mut BytesMut, layer: &LayerDescriptor) {
+    put_name(body, layer.name);
+    body.put_u8(match layer.kind {
+        LayerKind::Delta => 1,
+        LayerKind::Image => 2,
+    });
+    body.put_u8(layer.level);
+    body.put_u64_le(layer.first_page.0);
+    body.put_u64_le(layer.last_page.0);
+    body.put_u64_le(layer.start_lsn.0);
+    body.put_u64_le(layer.end_lsn.0);
+    body.put_u64_le(layer.size_bytes);
+    body.put_u64_le(layer.entries);
+    body.put_u64_le(layer.branch.0);
+    body.put_u64_le(layer.visible_lsn.0);
+    body.put_u64_le(layer.shard.0);
 }
 
 fn put_name(body: &mut BytesMut, name: LayerName) {

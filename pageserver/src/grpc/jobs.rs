@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use proto::compaction as wire;
 use proto::compaction::compaction_service_client::CompactionServiceClient;
 use proto::compaction::compaction_service_server::{self, CompactionServiceServer};
-use storage::layer::{LayerDescriptor, LayerKind, LayerName};
+use storage::layer::{LayerDescriptor, LayerName};
 use storage::layout::ShardLayout;
+use storage::manifest::{decode_layers, encode_layers};
 use storage::{BranchId, Generation, Lsn, PageNo, ShardId};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -22,35 +24,21 @@ const MAX_MESSAGE_BYTES: usize = 64 << 20;
 const MAX_TEXT_BYTES: usize = 1024;
 
 /// What a message does not make sense for.
-type Nonsense = &'static str;
-
-fn wire_kind(kind: LayerKind) -> i32 {
-    match kind {
-        LayerKind::Delta => wire::LayerKind::Delta.into(),
-        LayerKind::Image => wire::LayerKind::Image.into(),
-    }
-}
-
-fn kind(number: i32) -> Result<LayerKind, Nonsense> {
-    match wire::LayerKind::try_from(number) {
-        Ok(wire::LayerKind::Delta) => Ok(LayerKind::Delta),
-        Ok(wire::LayerKind::Image) => Ok(LayerKind::Image),
-        Ok(wire::LayerKind::Unknown) | Err(_) => Err("an unknown kind of layer"),
-    }
-}
+type Nonsense = String;
 
 fn wire_job_kind(kind: JobKind) -> i32 {
-    wire_kind(match kind {
-        JobKind::Merge => LayerKind::Delta,
-        JobKind::Image => LayerKind::Image,
-    })
+    match kind {
+        JobKind::Merge => wire::JobKind::Merge.into(),
+        JobKind::Image => wire::JobKind::Image.into(),
+    }
 }
 
 fn job_kind(number: i32) -> Result<JobKind, Nonsense> {
-    Ok(match kind(number)? {
-        LayerKind::Delta => JobKind::Merge,
-        LayerKind::Image => JobKind::Image,
-    })
+    match wire::JobKind::try_from(number) {
+        Ok(wire::JobKind::Merge) => Ok(JobKind::Merge),
+        Ok(wire::JobKind::Image) => Ok(JobKind::Image),
+        Ok(wire::JobKind::Unknown) | Err(_) => Err("an unknown kind of job".to_owned()),
+    }
 }
 
 fn wire_lease(lease: LeaseId) -> wire::Lease {
@@ -65,52 +53,21 @@ fn lease(lease: Option<wire::Lease>) -> Result<LeaseId, Nonsense> {
     Ok(LeaseId { branch: BranchId(branch), shard: ShardId(shard), first_name })
 }
 
-fn wire_layer(layer: &LayerDescriptor) -> wire::Layer {
-    wire::Layer {
-        branch: layer.branch.0,
-        shard: layer.shard.0,
-        generation: layer.name.generation.0,
-        sequence: layer.name.sequence,
-        kind: wire_kind(layer.kind),
-        level: layer.level.into(),
-        first_page: layer.first_page.0,
-        last_page: layer.last_page.0,
-        start_lsn: layer.start_lsn.0,
-        end_lsn: layer.end_lsn.0,
-        visible_lsn: layer.visible_lsn.0,
-        size_bytes: layer.size_bytes,
-        entries: layer.entries,
-    }
+fn layers(bytes: &[u8]) -> Result<Vec<LayerDescriptor>, Nonsense> {
+    decode_layers(bytes).map_err(|error| error.to_string())
 }
 
-fn level(level: u32) -> Result<u8, Nonsense> {
-    u8::try_from(level).map_err(|_| "a level beyond 255")
+fn one_layer(bytes: &[u8]) -> Result<LayerDescriptor, Nonsense> {
+    let [layer] = layers(bytes)?.try_into().map_err(|layers: Vec<_>| format!("{} images of one tile", layers.len()))?;
+    Ok(layer)
 }
 
-fn layer(layer: &wire::Layer) -> Result<LayerDescriptor, Nonsense> {
-    Ok(LayerDescriptor {
-        branch: BranchId(layer.branch),
-        shard: ShardId(layer.shard),
-        name: LayerName { generation: Generation(layer.generation), sequence: layer.sequence },
-        kind: kind(layer.kind)?,
-        level: level(layer.level)?,
-        first_page: PageNo(layer.first_page),
-        last_page: PageNo(layer.last_page),
-        start_lsn: Lsn(layer.start_lsn),
-        end_lsn: Lsn(layer.end_lsn),
-        visible_lsn: Lsn(layer.visible_lsn),
-        size_bytes: layer.size_bytes,
-        entries: layer.entries,
-    })
-}
-
-pub(super) fn wire_assignment(assignment: &Assignment) -> wire::Assignment {
+fn wire_assignment(assignment: &Assignment) -> wire::Assignment {
     let Assignment { lease, job, layer_target_bytes, names } = assignment;
-    let run = |layers: &Vec<LayerDescriptor>| wire::Run { layers: layers.iter().map(wire_layer).collect() };
     let tile = |tile: &Tile| wire::Tile {
         first_page: tile.first_page.0,
         last_page: tile.last_page.0,
-        image: tile.image.as_ref().map(wire_layer),
+        image: tile.image.as_ref().map(|image| encode_layers(std::slice::from_ref(image))),
     };
     let floor =
         |floor: &Floor| wire::Floor { first_page: floor.first_page.0, last_page: floor.last_page.0, lsn: floor.lsn.0 };
@@ -118,7 +75,7 @@ pub(super) fn wire_assignment(assignment: &Assignment) -> wire::Assignment {
         kind: wire_job_kind(job.kind),
         first_page: job.pages.start().0,
         last_page: job.pages.end().0,
-        runs: job.runs.iter().map(run).collect(),
+        runs: job.runs.iter().map(|layers| encode_layers(layers)).collect(),
         base: job.base.iter().map(tile).collect(),
         floors: job.floors.iter().map(floor).collect(),
         shards: job.holds.1.shards(),
@@ -135,11 +92,11 @@ pub(super) fn wire_assignment(assignment: &Assignment) -> wire::Assignment {
     }
 }
 
-pub(super) fn assignment(assignment: wire::Assignment) -> Result<Assignment, Nonsense> {
+fn assignment(assignment: wire::Assignment) -> Result<Assignment, Nonsense> {
     let wire::Assignment { lease: whose, job, layer_target_bytes, names } = assignment;
     let (lease, job) = (lease(whose)?, job.ok_or("no job")?);
     let tile = |tile: &wire::Tile| {
-        let image = tile.image.as_ref().map(layer).transpose()?;
+        let image = tile.image.as_deref().map(one_layer).transpose()?;
         Ok(Tile { first_page: PageNo(tile.first_page), last_page: PageNo(tile.last_page), image })
     };
     let floor = |floor: &wire::Floor| Floor {
@@ -147,18 +104,17 @@ pub(super) fn assignment(assignment: wire::Assignment) -> Result<Assignment, Non
         last_page: PageNo(floor.last_page),
         lsn: Lsn(floor.lsn),
     };
-    let runs = job.runs.iter().map(|run| run.layers.iter().map(layer).collect::<Result<Vec<_>, _>>());
     let layout = ShardLayout::new(job.shards, job.stripe_pages).ok_or("an impossible layout")?;
     let job = Job {
         kind: job_kind(job.kind)?,
         pages: PageNo(job.first_page)..=PageNo(job.last_page),
-        runs: runs.collect::<Result<_, _>>()?,
+        runs: job.runs.iter().map(|run| layers(run)).collect::<Result<_, _>>()?,
         base: job.base.iter().map(tile).collect::<Result<_, Nonsense>>()?,
         floors: job.floors.iter().map(floor).collect(),
         holds: (lease.shard, layout),
         start_lsn: Lsn(job.start_lsn),
         end_lsn: Lsn(job.end_lsn),
-        level: level(job.level)?,
+        level: u8::try_from(job.level).map_err(|_| "a level beyond 255")?,
     };
     Ok(Assignment { lease, job, layer_target_bytes, names })
 }
@@ -195,7 +151,7 @@ impl compaction_service_server::CompactionService for JobService {
             return Err(Status::failed_precondition(message));
         }
         if worker.is_empty() || worker.len() > MAX_TEXT_BYTES {
-            return Err(refused("a worker's name has 1 to 1024 bytes"));
+            return Err(refused("a worker's name has 1 to 1024 bytes".to_owned()));
         }
         let taken = self.jobs.take(&worker).await.map_err(failed)?;
         Ok(Response::new(wire::TakeJobResponse { assignment: taken.as_ref().map(wire_assignment) }))
@@ -214,10 +170,10 @@ impl compaction_service_server::CompactionService for JobService {
         &self,
         request: Request<wire::FinishJobRequest>,
     ) -> Result<Response<wire::FinishJobResponse>, Status> {
-        let wire::FinishJobRequest { lease: whose, mut failure, layers } = request.into_inner();
+        let wire::FinishJobRequest { lease: whose, mut failure, layers: made } = request.into_inner();
         let lease = lease(whose).map_err(refused)?;
         let outcome = if failure.is_empty() {
-            Ok(layers.iter().map(layer).collect::<Result<_, _>>().map_err(refused)?)
+            Ok(layers(&made).map_err(refused)?)
         } else {
             failure.truncate(failure.floor_char_boundary(MAX_TEXT_BYTES));
             Err(failure)
@@ -282,9 +238,9 @@ impl JobSource for GrpcJobs {
 
     async fn finish(&self, lease: LeaseId, outcome: Result<Vec<LayerDescriptor>, String>) -> Result<bool, SourceError> {
         let (failure, layers) = match &outcome {
-            Ok(layers) => (String::new(), layers.iter().map(wire_layer).collect()),
-            Err(reason) if reason.is_empty() => ("no reason given".to_owned(), Vec::new()),
-            Err(reason) => (reason[..reason.floor_char_boundary(MAX_TEXT_BYTES)].to_owned(), Vec::new()),
+            Ok(layers) => (String::new(), encode_layers(layers)),
+            Err(reason) if reason.is_empty() => ("no reason given".to_owned(), Bytes::new()),
+            Err(reason) => (reason[..reason.floor_char_boundary(MAX_TEXT_BYTES)].to_owned(), Bytes::new()),
         };
         let request = wire::FinishJobRequest { lease: Some(wire_lease(lease)), failure, layers };
         Ok(self.within(self.client.clone().finish_job(request)).await?.taken)

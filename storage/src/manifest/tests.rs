@@ -44,7 +44,8 @@ proptest! {
         garbage in proptest::collection::vec(any::<u64>(), 0..20),
     ) {
         let manifest = sample(layers.into_iter().map(|(n, image, level)| layer(n, image, level)).collect(), garbage);
-        prop_assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
+        prop_assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest.clone()));
+        prop_assert_eq!(decode_layers(&encode_layers(&manifest.layers)), Ok(manifest.layers));
     }
 }
 
@@ -146,4 +147,22 @@ fn marks_are_few_and_find_times() {
     assert_eq!(manifest.lsn_at(10), Some(Lsn(1)));
     assert_eq!(manifest.lsn_at(u64::MAX), Some(Lsn(last)));
     assert_eq!(manifest.lsn_at((last - 5) * 10 + 3), Some(Lsn(last - 5)));
+}
+
+#[test]
+fn layers_that_cannot_be_are_refused() {
+    let good = encode_layers(&[layer((1, 2, 3, 4, 5), false, 0), layer((2, 0, 9, 4, 5), true, 2)]);
+    for length in 0..good.len() {
+        let whole = length % LAYER_BYTES == 1;
+        assert_eq!(decode_layers(&good[..length]).is_ok(), whole, "cut after {length} bytes");
+    }
+    let changed = |place: usize, byte: u8| {
+        let mut bytes = good.to_vec();
+        bytes[place] = byte;
+        decode_layers(&bytes)
+    };
+    assert_eq!(changed(0, VERSION + 1), Err(ManifestError::Version { version: VERSION + 1 }));
+    for (what, place, byte) in [("kind", 17, 3), ("first page", 19, 99), ("start", 35, 99), ("visible", 75, 99)] {
+        assert!(matches!(changed(place, byte), Err(ManifestError::Damaged(_))), "{what}");
+    }
 }
