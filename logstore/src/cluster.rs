@@ -110,7 +110,7 @@ impl LogMember {
 
     /// What the node serves by gRPC, to those whom [`LogMember::incoming`] brings.
     pub fn services(&self) -> tonic::service::Routes {
-        let log = LogServer::filtering(self.store.client(), self.store.metadata(), self.filtering.clone());
+        let log = LogServer::service(self.store.client(), self.store.metadata(), self.filtering.clone());
         tonic::service::Routes::new(log).add_service(RaftServer::service(self.store.clone(), self.credentials.clone()))
     }
 

@@ -123,7 +123,7 @@ impl TestLog {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let filtering: Arc<dyn Filtering> = Arc::new(PageFiltering);
-        let service = LogServer::filtering(store.client(), store.metadata(), Some(filtering));
+        let service = LogServer::service(store.client(), store.metadata(), Some(filtering));
         let serving = tonic::transport::Server::builder().add_service(service);
         let incoming = logstore::stream::incoming(listener, &store, None);
         tokio::spawn(async move { serving.serve_with_incoming(incoming).await });

@@ -23,13 +23,9 @@ pub struct LogServer {
 }
 
 impl LogServer {
-    /// A tonic service, to be added to a server. It leaves out appends: see [`crate::stream::incoming`].
-    pub fn service(log: Arc<dyn LogClient>, metadata: Arc<dyn MetadataClient>) -> LogServiceServer<LogServer> {
-        LogServer::filtering(log, metadata, None)
-    }
-
-    /// The same, with subscriptions that carry only what is wanted.
-    pub fn filtering(
+    /// A tonic service, to be added to a server. It leaves out appends: see [`crate::stream::incoming`]. With `filtering`,
+    /// subscriptions carry only what is wanted.
+    pub fn service(
         log: Arc<dyn LogClient>,
         metadata: Arc<dyn MetadataClient>,
         filtering: Option<Arc<dyn Filtering>>,

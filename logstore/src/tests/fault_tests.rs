@@ -10,12 +10,13 @@ use storage::Lsn;
 use storage::object::{ObjectStore, RetryPolicy};
 
 use super::node_tests::{BRANCH, Client, Cluster, closed_log, content, open, propose, read_all};
+use super::serve;
 use crate::archive::{ArchiveConfig, Archiver};
 use crate::client::{LogClient, LogError};
 use crate::command::Command;
 use crate::disk::Disk;
 use crate::disk::simulated::{SeededChoice, SimulatedDisk};
-use crate::grpc::{LogServer, RemoteLog};
+use crate::grpc::RemoteLog;
 use crate::machine::Outcome;
 use crate::members::Member;
 use crate::node::Node;
@@ -170,14 +171,6 @@ async fn read(log: &dyn LogClient, end: Lsn) -> Result<(), LogError> {
     Ok(())
 }
 
-async fn serve(store: &LogStore) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let address = listener.local_addr().expect("address").to_string();
-    let server = tonic::transport::Server::builder().add_service(LogServer::service(store.client(), store.metadata()));
-    tokio::spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
-    address
-}
-
 /// One bit of a segment after the other: who reads gets what was written, from another node or from the archive, or, where
 /// there is neither, an error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,7 +184,7 @@ async fn bit_rot_is_made_good_by_a_peer_or_the_archive() {
     sequences.sort_unstable();
     let first = crate::segment::file_name(sequences[0]);
     let length = disk.contents(&first).expect("exists").iter().rposition(|byte| *byte != 0).expect("written") as u64;
-    let addresses = vec![serve(&store).await, serve(&peer).await];
+    let addresses = vec![serve(&store, None).await.0, serve(&peer, None).await.0];
     let patience = Duration::from_millis(300);
     let (mut detected, mut harmless) = (0, 0);
     for bit in (0..length * 8).step_by(40_009) {

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use storage::object::{ObjectStore, RetryPolicy};
 use storage::{BranchId, Epoch, Lsn};
-use tokio::net::TcpListener;
 
+use super::serve;
 use crate::archive::{ArchiveConfig, Archiver};
 use crate::client::{LogChunk, LogClient, LogError};
 use crate::filter::{ChunkFilter, FilteredChunk, Filtering, MAX_FILTER_BYTES, StreamFilter, StreamPiece};
-use crate::grpc::{LogServer, RemoteLog};
+use crate::grpc::RemoteLog;
 use crate::shifted::ShiftedLog;
 use crate::{LogStore, LogStoreConfig};
 
@@ -55,18 +55,6 @@ impl ChunkFilter for Keep {
         let bytes = std::mem::take(&mut self.held).into_iter().filter(|byte| *byte == self.wanted).collect();
         Ok(Some(StreamPiece::Filtered(FilteredChunk { start_lsn, end_lsn, epoch, bytes })))
     }
-}
-
-async fn serve(store: &LogStore, filtering: Option<Arc<dyn Filtering>>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let address = listener.local_addr().expect("address").to_string();
-    let service = LogServer::filtering(store.client(), store.metadata(), filtering);
-    let server = tonic::transport::Server::builder().add_service(service);
-    let incoming = crate::stream::incoming(listener, store, None);
-    tokio::spawn(async move {
-        server.serve_with_incoming(incoming).await.expect("serve");
-    });
-    address
 }
 
 fn small(directory: &tempfile::TempDir) -> LogStoreConfig {
@@ -122,7 +110,7 @@ async fn what_is_not_wanted_is_not_sent() {
         ..ArchiveConfig::new(objects, 5)
     };
     let archiver = Archiver::start(&store, archive);
-    let address = serve(&store, Some(Arc::new(OneByte))).await;
+    let (address, _) = serve(&store, Some(Arc::new(OneByte))).await;
     let patience = std::time::Duration::from_secs(1);
     let log_address = address.clone();
     let log = RemoteLog::with_patience(vec![address], patience).expect("an address");
@@ -184,8 +172,9 @@ async fn a_reader_goes_on_at_a_node_that_does_not_filter() {
     // Connections end with the runtime that serves them.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let with = tokio::task::block_in_place(|| runtime.handle().block_on(serve(&store, Some(Arc::new(OneByte)))));
-    let without = serve(&store, None).await;
+    let serving = serve(&store, Some(Arc::new(OneByte)));
+    let (with, _) = tokio::task::block_in_place(|| runtime.handle().block_on(serving));
+    let (without, _) = serve(&store, None).await;
     let log = RemoteLog::new(vec![with, without.clone()]).expect("addresses");
     let client = store.client();
     let epoch = client.acquire_epoch(BRANCH).await.expect("epoch").epoch;

@@ -7,25 +7,13 @@ use storage::{BranchId, Epoch, Lsn};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 
+use super::serve;
 use crate::client::{LogClient, LogError, MetadataClient, SwapOutcome};
-use crate::grpc::{LogServer, RaftServer, RemoteLog};
+use crate::grpc::{RaftServer, RemoteLog};
 use crate::stream::{Credentials, LOWEST_PEER_VERSION, PEER_VERSION};
 use crate::{LogStore, LogStoreConfig};
 
 const BRANCH: BranchId = BranchId(3);
-
-async fn serve(store: &LogStore) -> (RemoteLog, tokio::task::JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let address = listener.local_addr().expect("address");
-    let service = LogServer::service(store.client(), store.metadata());
-    let server = tonic::transport::Server::builder().add_service(service);
-    let incoming = crate::stream::incoming(listener, store, None);
-    let task = tokio::spawn(async move {
-        server.serve_with_incoming(incoming).await.expect("serve");
-    });
-    let patience = std::time::Duration::from_secs(1);
-    (RemoteLog::with_patience(vec![address.to_string()], patience).expect("an address"), task)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_and_every_refusal_crosses_the_wire() {
@@ -37,7 +25,8 @@ async fn every_call_and_every_refusal_crosses_the_wire() {
         ..LogStoreConfig::new(directory.path())
     };
     let store = LogStore::open(config).expect("open");
-    let (log, server) = serve(&store).await;
+    let (address, server) = serve(&store, None).await;
+    let log = RemoteLog::with_patience(vec![address], std::time::Duration::from_secs(1)).expect("an address");
 
     let grant = log.acquire_epoch(BRANCH).await.expect("epoch");
     assert_eq!((grant.epoch, grant.end_lsn), (Epoch(1), Lsn(0)));
