@@ -12,10 +12,9 @@ use pageserver::cluster::agent::{MAIN_BRANCH, MAIN_NAME};
 use pageserver::cluster::branches::log_of;
 use pageserver::cluster::directory::Directory;
 use pageserver::cluster::routes::RoutedPages;
-use pageserver::compactors::{Assignment, JobSource, LeaseId, OfferSeen, SourceError, WorkerSeen};
+use pageserver::compactors::JobSource;
 use pageserver::grpc::{GrpcJobs, GrpcPageClient};
 use storage::BranchId;
-use storage::layer::LayerDescriptor;
 
 use crate::shell;
 
@@ -55,11 +54,8 @@ fn on_this_machine(addresses: &[String]) -> Option<String> {
 const JOBS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The jobs of one page server.
-pub fn connect_jobs(address: &str) -> Arc<dyn JobSource> {
-    match shell::endpoint(address, "a page server") {
-        Ok(endpoint) => Arc::new(GrpcJobs::new(endpoint.connect_lazy(), JOBS_TIMEOUT)),
-        Err(reason) => Arc::new(Unreachable(reason)),
-    }
+pub fn connect_jobs(address: &str) -> Result<Arc<dyn JobSource>, String> {
+    Ok(Arc::new(GrpcJobs::new(shell::endpoint(address, "a page server")?.connect_lazy(), JOBS_TIMEOUT)))
 }
 
 /// A client of one page server.
@@ -109,24 +105,5 @@ impl PageClient for Unreachable {
 
     async fn status(&self, _: BranchId) -> Result<PageServerStatus, PageError> {
         Err(self.error())
-    }
-}
-
-#[async_trait]
-impl JobSource for Unreachable {
-    async fn take(&self, _: &str) -> Result<Option<Assignment>, SourceError> {
-        Err(SourceError(self.0.clone()))
-    }
-
-    async fn renew(&self, _: LeaseId) -> Result<bool, SourceError> {
-        Err(SourceError(self.0.clone()))
-    }
-
-    async fn finish(&self, _: LeaseId, _: Result<Vec<LayerDescriptor>, String>) -> Result<bool, SourceError> {
-        Err(SourceError(self.0.clone()))
-    }
-
-    async fn list(&self) -> Result<(Vec<WorkerSeen>, Vec<OfferSeen>), SourceError> {
-        Err(SourceError(self.0.clone()))
     }
 }

@@ -18,7 +18,11 @@ pub struct CompactorsArguments {
 pub async fn run(arguments: CompactorsArguments) -> Result<(), String> {
     let snapshot = Directory::new(connect_log(&arguments.log)?).load().await.map_err(|error| error.to_string())?;
     for (id, server) in &snapshot.servers {
-        let (workers, jobs) = match connect_jobs(&server.address).list().await {
+        let listed = match connect_jobs(&server.address) {
+            Ok(jobs) => jobs.list().await.map_err(|error| error.to_string()),
+            Err(reason) => Err(reason),
+        };
+        let (workers, jobs) = match listed {
             Ok(seen) => seen,
             Err(error) => {
                 println!("page server {id}: {error}");

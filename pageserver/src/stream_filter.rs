@@ -7,6 +7,9 @@ use storage::batch::{BatchFilter, FilterError, FilteredLog, PageFilter};
 use storage::layout::ShardLayout;
 use storage::{Lsn, ShardId};
 
+/// Every layout's filter fits.
+const _: () = assert!(storage::batch::MAX_FILTER_BYTES <= logstore::filter::MAX_FILTER_BYTES);
+
 /// The records of a shard's pages; `None` where these are all.
 pub fn filter_of(layout: ShardLayout, shard: ShardId) -> Option<StreamFilter> {
     let wanted = || PageFilter::new(layout, [shard]).encode();

@@ -17,8 +17,8 @@ const LOOK: Duration = Duration::from_secs(2);
 /// A server that did not answer is left alone for so long.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 
-/// Makes a client of the page server at an address.
-type Connect = dyn Fn(&str) -> Arc<dyn JobSource> + Send + Sync;
+/// Makes a client of the page server at an address, or says why that cannot be one.
+type Connect = dyn Fn(&str) -> Result<Arc<dyn JobSource>, String> + Send + Sync;
 
 /// The page servers that the directory names.
 pub struct Discovery {
@@ -38,7 +38,7 @@ impl Discovery {
     /// Knows nobody yet.
     pub fn new(
         directory: Directory,
-        connect: impl Fn(&str) -> Arc<dyn JobSource> + Send + Sync + 'static,
+        connect: impl Fn(&str) -> Result<Arc<dyn JobSource>, String> + Send + Sync + 'static,
     ) -> Arc<Discovery> {
         Arc::new(Discovery { directory, connect: Box::new(connect), servers: Mutex::default() })
     }
@@ -49,9 +49,16 @@ impl Discovery {
         let mut servers = self.servers.lock();
         servers.retain(|address, _| found.servers.values().any(|server| server.address == *address));
         for server in found.servers.values() {
-            servers.entry(server.address.clone()).or_insert_with(|| {
-                Arc::new(Server { client: (self.connect)(&server.address), not_before: Mutex::new(None) })
-            });
+            if servers.contains_key(&server.address) {
+                continue;
+            }
+            match (self.connect)(&server.address) {
+                Ok(client) => {
+                    let known = Server { client, not_before: Mutex::new(None) };
+                    servers.insert(server.address.clone(), Arc::new(known));
+                }
+                Err(reason) => tracing::warn!(reason, "a page server cannot be asked for jobs"),
+            }
         }
         Ok(())
     }
