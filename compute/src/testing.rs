@@ -25,6 +25,7 @@ use crate::sequencer::{Commit, CommitTree};
 use crate::transaction::{TreeWrites, Write, Writes};
 
 /// One branch's log.
+#[derive(Default)]
 pub struct MemoryLog {
     state: Mutex<LogState>,
     /// While true, appends are taken and not answered.
@@ -50,12 +51,6 @@ pub enum Fault {
     LostAnswer,
     /// It is not taken.
     Refused(LogError),
-}
-
-impl Default for MemoryLog {
-    fn default() -> Self {
-        Self { state: Mutex::default(), held: watch::Sender::new(false), delay: None }
-    }
 }
 
 impl MemoryLog {

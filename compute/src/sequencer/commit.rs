@@ -1,7 +1,6 @@
 //! One commit through the sequencer.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crossbeam_epoch as epoch;
 use parking_lot::MutexGuard;
@@ -13,7 +12,7 @@ use storage::{Lsn, TreeId};
 
 use super::writer::{BatchWriter, NewestReader};
 use super::{Inner, Sequencer, SequencerError};
-use crate::blocking::blocking;
+use crate::blocking::{INTERRUPT_POLL, blocking, check_interrupt};
 use crate::cache::{CacheError, CopiedPage, GuardedReader, PinnedPage, SnapshotReader};
 use crate::threads;
 use crate::transaction::Writes;
@@ -122,9 +121,11 @@ impl Sequencer {
             return self.shipper.check();
         }
         blocking(|| {
+            let mut waiting = self.waiting.lock();
             while self.unsealed_bytes.load(Ordering::Relaxed) >= limit_bytes {
                 self.shipper.check()?;
-                threads::sleep(Duration::from_millis(1));
+                check_interrupt()?;
+                threads::wait_for(&self.sealed, &mut waiting, INTERRUPT_POLL);
             }
             Ok(())
         })

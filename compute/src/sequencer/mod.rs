@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use pageserver::config::WallClock;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use sql::error::{Result, SqlError, SqlState};
 use storage::batch::BatchEncoder;
 use storage::btree::TreeError;
@@ -60,6 +60,10 @@ pub(crate) struct Sequencer {
     pub(crate) shipper: Arc<Shipper>,
     /// Bytes applied and not yet sealed, for backpressure without the lock.
     unsealed_bytes: AtomicU64,
+    /// Held by who looks whether there is room, so that none misses [`Sequencer::sealed`].
+    waiting: Mutex<()>,
+    /// Told when everything applied has been sealed.
+    sealed: Condvar,
     /// LSN of the newest applied commit that wrote to the catalog tree.
     catalog_version: AtomicU64,
     pub(crate) catalog_tree: TreeId,
@@ -173,6 +177,8 @@ impl Sequencer {
             positions,
             shipper,
             unsealed_bytes: AtomicU64::new(0),
+            waiting: Mutex::new(()),
+            sealed: Condvar::new(),
             catalog_version: AtomicU64::new(end.0),
             catalog_tree: storage::meta::CATALOG_TREE,
             upkeep_tree: storage::meta::UPKEEP_TREE,
@@ -234,6 +240,8 @@ impl Sequencer {
         let end_lsn = inner.encoder.end_lsn();
         self.positions.set_sealed(end_lsn);
         self.unsealed_bytes.store(0, Ordering::Relaxed);
+        drop(self.waiting.lock());
+        self.sealed.notify_all();
         // Within the lock, so that groups reach the log in order.
         let bytes = group_bytes(buffer, &mut inner.spare);
         let (versions_made, _) = self.cache.versions_made();

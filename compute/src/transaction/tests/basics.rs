@@ -194,7 +194,8 @@ fn a_commit_under_way_while_the_log_is_full_is_unknown_soon() {
     let told = world.runtime.block_on(world.compute.wait_durable(lsn)).expect_err("there is no room");
     assert_eq!(told.state(), SqlState::TRANSACTION_RESOLUTION_UNKNOWN);
     let waited = begun.elapsed();
-    assert!((1..6).contains(&waited.as_secs()), "told after {waited:?}");
+    // Not after the 30 s that a log which cannot be reached has.
+    assert!((1..25).contains(&waited.as_secs()), "told after {waited:?}");
     // There is room again: it is there after all.
     for _ in 0..1000 {
         if rows(&world.begin(), tree).len() == 1 {
