@@ -34,8 +34,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How it does: an arena for each processor instead of four, and what is not used again within 200 ms goes back. A load
 /// of 1 GB and an index on it at `--memory 128MiB` then took 267 MiB at most; half as much data took 510 with jemalloc's own
-/// settings (10 s). `MALLOC_CONF`
-/// in the environment, prefixed with `_RJEM_`, goes before it.
+/// settings (10 s). `MALLOC_CONF` in the environment, prefixed with `_RJEM_`, goes before it.
 // SAFETY: jemalloc looks for a string under this name, ended by a zero.
 #[unsafe(export_name = "_rjem_malloc_conf")]
 static ALLOCATOR_SETTINGS: Settings =
