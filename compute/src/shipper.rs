@@ -62,6 +62,8 @@ const UNKNOWN_WHILE_FULL_AFTER: Duration = Duration::from_secs(2);
 /// How often it is looked whether an append has waited that long.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// What later commits are told when writing has ended for a reason that only an operator can look into.
+pub(crate) const CANNOT_WRITE: &str = "this compute cannot write any more and must be restarted";
 const FENCED: &str = "this compute is no longer the primary: another one has taken over";
 
 /// Sealed batches: a contiguous piece of the log.
@@ -302,6 +304,16 @@ pub(crate) struct Destination {
     pub(crate) epoch: Epoch,
 }
 
+/// Ends this compute's writing when its driver ends, whatever the reason: nobody may wait for an answer that cannot come.
+struct Driving<'a>(&'a Shipper);
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        // A reason that was given before stays.
+        self.0.fail(SqlError::new(SqlState::ADMIN_SHUTDOWN, CANNOT_WRITE));
+    }
+}
+
 /// Sends groups until the sequencer is gone or the log refuses for good.
 pub(crate) async fn drive(
     shipper: Arc<Shipper>,
@@ -310,6 +322,7 @@ pub(crate) async fn drive(
     cache: Arc<PageCache>,
     sequencer: Weak<Sequencer>,
 ) {
+    let _driving = Driving(&shipper);
     let mut under_way = FuturesUnordered::new();
     let mut answers = Answers::default();
     loop {
@@ -354,7 +367,7 @@ fn ended(error: &LogError) -> SqlError {
     tracing::error!(%error, "the log refuses this compute's writes");
     let text = match error {
         LogError::Fenced { .. } => FENCED,
-        _ => "this compute cannot write any more and must be restarted",
+        _ => CANNOT_WRITE,
     };
     SqlError::new(SqlState::ADMIN_SHUTDOWN, text)
 }

@@ -51,6 +51,8 @@ pub enum Fault {
     LostAnswer,
     /// It is not taken.
     Refused(LogError),
+    /// The caller's side panics.
+    Panics,
 }
 
 impl MemoryLog {
@@ -94,8 +96,10 @@ impl MemoryLog {
     fn take(&self, branch: BranchId, epoch: Epoch, start_lsn: Lsn, bytes: Bytes) -> Result<Lsn, LogError> {
         let mut state = self.state.lock();
         let fault = if state.faults.is_empty() { None } else { Some(state.faults.remove(0)) };
-        if let Some(Fault::Refused(error)) = fault {
-            return Err(error);
+        match &fault {
+            Some(Fault::Refused(error)) => return Err(error.clone()),
+            Some(Fault::Panics) => panic!("a fault that a test has planned"),
+            Some(Fault::LostAnswer) | None => {}
         }
         if epoch != state.epoch {
             return Err(LogError::Fenced { branch, epoch, current: state.epoch, end_lsn: state.end_lsn });

@@ -39,7 +39,7 @@ pub(crate) use trees::PageRun;
 
 use crate::cache::{CacheError, Change, PageCache, ReplacedVersion};
 use crate::positions::Positions;
-use crate::shipper::{Group, Shipper};
+use crate::shipper::{CANNOT_WRITE, Group, Shipper};
 
 /// Log bytes between two appends' cuts. The log takes twice as much in one append.
 pub(crate) const PART_LIMIT_BYTES: usize = storage::batch::DEFAULT_PART_BYTES;
@@ -225,8 +225,7 @@ impl Sequencer {
     #[cold]
     fn stop(&self, cause: &SqlError) -> SqlError {
         tracing::error!(%cause, "applying a commit failed; this compute stops writing");
-        self.shipper
-            .fail(SqlError::new(SqlState::ADMIN_SHUTDOWN, "this compute cannot write any more and must be restarted"));
+        self.shipper.fail(SqlError::new(SqlState::ADMIN_SHUTDOWN, CANNOT_WRITE));
         cause.clone()
     }
 

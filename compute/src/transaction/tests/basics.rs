@@ -223,6 +223,21 @@ fn a_fenced_compute_never_acknowledges() {
 }
 
 #[test]
+fn a_commit_does_not_wait_for_a_driver_that_has_panicked() {
+    let world = World::new(256);
+    let tree = world.tree();
+    world.log.fail_next([Fault::Panics]);
+    let transaction = world.begin();
+    put(&transaction, tree, "a", "1");
+    let error = world.commit(&transaction).expect_err("nobody knows");
+    assert_eq!(error.state(), SqlState::TRANSACTION_RESOLUTION_UNKNOWN);
+    let next = world.begin();
+    put(&next, tree, "a", "1");
+    assert_eq!(next.commit().expect_err("it has ended").state(), SqlState::ADMIN_SHUTDOWN);
+    assert_eq!(rows(&world.begin(), tree), []);
+}
+
+#[test]
 fn a_bulk_load_is_visible_inside_first_then_to_all_and_survives_a_restart() {
     let mut world = World::new(64);
     let loaded = |number: u32| (format!("{number:08}"), format!("value {number}").repeat(10));
