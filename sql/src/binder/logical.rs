@@ -233,6 +233,83 @@ impl Scan {
     }
 }
 
+/// The direct inputs: for reading and, with `iter_mut, mut`, for changing them.
+macro_rules! visit_inputs {
+    ($of:expr, $visit:ident, $iter:ident $(, $mut:tt)?) => {
+        match $of {
+            Rel::Values { .. } | Rel::Scan(_) | Rel::System { .. } | Rel::Function { .. } | Rel::Cte { .. } => {}
+            Rel::Join { left, right, .. } | Rel::SetOp { left, right, .. } => {
+                $visit(left);
+                $visit(right);
+            }
+            Rel::Filter { input, .. }
+            | Rel::Map { input, .. }
+            | Rel::ProjectSet { input, .. }
+            | Rel::Aggregate { input, .. }
+            | Rel::Window { input, .. }
+            | Rel::Distinct { input, .. }
+            | Rel::Sort { input, .. }
+            | Rel::Limit { input, .. }
+            | Rel::Lock { input, .. } => $visit(input),
+            Rel::With { ctes, input } => {
+                for cte in ctes {
+                    $visit(&$($mut)? cte.query);
+                    if let Some((term, _, _)) = &$($mut)? cte.recursive {
+                        $visit(term);
+                    }
+                }
+                $visit(input);
+            }
+            Rel::Insert(insert) => $visit(&$($mut)? insert.input),
+            Rel::Update(update) => $visit(&$($mut)? update.input),
+            Rel::Delete(delete) => $visit(&$($mut)? delete.input),
+        }
+    };
+}
+
+/// The operator's own scalars: for reading and, with `for_each_scalar_mut, iter_mut, mut`, for changing them.
+macro_rules! visit_scalars {
+    ($of:expr, $visit:ident, $walk:ident, $iter:ident $(, $mut:tt)?) => {
+        match $of {
+            Rel::Scan(_) | Rel::System { .. } | Rel::Cte { .. } | Rel::SetOp { .. } | Rel::With { .. } => {}
+            Rel::Values { rows, .. } => rows.$iter().flatten().for_each($visit),
+            Rel::Function { args, .. } => args.$iter().for_each($visit),
+            Rel::Join { on, .. } => on.$iter().for_each($visit),
+            Rel::Filter { predicates, .. } => predicates.$iter().for_each($visit),
+            Rel::Map { exprs, .. } => exprs.$iter().for_each(|(_, expr)| $visit(expr)),
+            Rel::ProjectSet { sets, .. } => sets.$iter().flat_map(|set| &$($mut)? set.args).for_each($visit),
+            Rel::Aggregate { keys, aggregates, .. } => {
+                keys.$iter().for_each(|(_, key)| $visit(key));
+                aggregates.$iter().for_each(|(_, aggregate)| aggregate.$walk($visit));
+            }
+            Rel::Window { calls, .. } => calls.$iter().for_each(|(_, call)| call.$walk($visit)),
+            Rel::Distinct { on, .. } => on.$iter().flatten().for_each($visit),
+            Rel::Sort { keys, .. } => keys.$iter().for_each(|key| $visit(&$($mut)? key.expr)),
+            Rel::Limit { limit, offset, .. } => limit.$iter().chain(offset).for_each($visit),
+            Rel::Lock { recheck, .. } => recheck.$iter().for_each($visit),
+            Rel::Insert(insert) => {
+                insert.values.$iter().for_each(&mut *$visit);
+                insert.checks.$iter().for_each(|(_, check)| $visit(check));
+                for (assignments, filter) in insert.on_conflict.$iter().flat_map(|on| on.update.$iter()) {
+                    assignments.$iter().for_each(|(_, value)| $visit(value));
+                    filter.$iter().for_each(&mut *$visit);
+                }
+                insert.returning.$iter().flatten().for_each(|(_, expr)| $visit(expr));
+            }
+            Rel::Update(update) => {
+                update.recheck.$iter().for_each(&mut *$visit);
+                update.assignments.$iter().for_each(|(_, value)| $visit(value));
+                update.checks.$iter().for_each(|(_, check)| $visit(check));
+                update.returning.$iter().flatten().for_each(|(_, expr)| $visit(expr));
+            }
+            Rel::Delete(delete) => {
+                delete.recheck.$iter().for_each(&mut *$visit);
+                delete.returning.$iter().flatten().for_each(|(_, expr)| $visit(expr));
+            }
+        }
+    };
+}
+
 impl Rel {
     /// One empty row.
     pub fn unit() -> Rel {
@@ -258,148 +335,22 @@ impl Rel {
 
     /// The direct inputs.
     pub fn for_each_input<'a>(&'a self, visit: &mut dyn FnMut(&'a Rel)) {
-        match self {
-            Rel::Values { .. } | Rel::Scan(_) | Rel::System { .. } | Rel::Function { .. } | Rel::Cte { .. } => {}
-            Rel::Join { left, right, .. } | Rel::SetOp { left, right, .. } => {
-                visit(left);
-                visit(right);
-            }
-            Rel::Filter { input, .. }
-            | Rel::Map { input, .. }
-            | Rel::ProjectSet { input, .. }
-            | Rel::Aggregate { input, .. }
-            | Rel::Window { input, .. }
-            | Rel::Distinct { input, .. }
-            | Rel::Sort { input, .. }
-            | Rel::Limit { input, .. }
-            | Rel::Lock { input, .. } => visit(input),
-            Rel::With { ctes, input } => {
-                for cte in ctes {
-                    visit(&cte.query);
-                    if let Some((term, _, _)) = &cte.recursive {
-                        visit(term);
-                    }
-                }
-                visit(input);
-            }
-            Rel::Insert(insert) => visit(&insert.input),
-            Rel::Update(update) => visit(&update.input),
-            Rel::Delete(delete) => visit(&delete.input),
-        }
+        visit_inputs!(self, visit, iter)
     }
 
     /// The direct inputs, mutably.
     pub fn for_each_input_mut(&mut self, visit: &mut dyn FnMut(&mut Rel)) {
-        match self {
-            Rel::Values { .. } | Rel::Scan(_) | Rel::System { .. } | Rel::Function { .. } | Rel::Cte { .. } => {}
-            Rel::Join { left, right, .. } | Rel::SetOp { left, right, .. } => {
-                visit(left);
-                visit(right);
-            }
-            Rel::Filter { input, .. }
-            | Rel::Map { input, .. }
-            | Rel::ProjectSet { input, .. }
-            | Rel::Aggregate { input, .. }
-            | Rel::Window { input, .. }
-            | Rel::Distinct { input, .. }
-            | Rel::Sort { input, .. }
-            | Rel::Limit { input, .. }
-            | Rel::Lock { input, .. } => visit(input),
-            Rel::With { ctes, input } => {
-                for cte in ctes {
-                    visit(&mut cte.query);
-                    if let Some((term, _, _)) = &mut cte.recursive {
-                        visit(term);
-                    }
-                }
-                visit(input);
-            }
-            Rel::Insert(insert) => visit(&mut insert.input),
-            Rel::Update(update) => visit(&mut update.input),
-            Rel::Delete(delete) => visit(&mut delete.input),
-        }
+        visit_inputs!(self, visit, iter_mut, mut)
     }
 
     /// The operator's own scalars.
     pub fn for_each_scalar<'a>(&'a self, visit: &mut dyn FnMut(&'a Scalar)) {
-        match self {
-            Rel::Scan(_) | Rel::System { .. } | Rel::Cte { .. } | Rel::SetOp { .. } | Rel::With { .. } => {}
-            Rel::Values { rows, .. } => rows.iter().flatten().for_each(visit),
-            Rel::Function { args, .. } => args.iter().for_each(visit),
-            Rel::Join { on, .. } => on.iter().for_each(visit),
-            Rel::Filter { predicates, .. } => predicates.iter().for_each(visit),
-            Rel::Map { exprs, .. } => exprs.iter().for_each(|(_, expr)| visit(expr)),
-            Rel::ProjectSet { sets, .. } => sets.iter().flat_map(|set| &set.args).for_each(visit),
-            Rel::Aggregate { keys, aggregates, .. } => {
-                keys.iter().for_each(|(_, key)| visit(key));
-                aggregates.iter().for_each(|(_, aggregate)| aggregate.for_each_scalar(visit));
-            }
-            Rel::Window { calls, .. } => calls.iter().for_each(|(_, call)| call.for_each_scalar(visit)),
-            Rel::Distinct { on, .. } => on.iter().flatten().for_each(visit),
-            Rel::Sort { keys, .. } => keys.iter().for_each(|key| visit(&key.expr)),
-            Rel::Limit { limit, offset, .. } => limit.iter().chain(offset).for_each(visit),
-            Rel::Lock { recheck, .. } => recheck.iter().for_each(visit),
-            Rel::Insert(insert) => {
-                insert.values.iter().for_each(&mut *visit);
-                insert.checks.iter().for_each(|(_, check)| visit(check));
-                if let Some((assignments, filter)) = insert.on_conflict.iter().find_map(|on| on.update.as_ref()) {
-                    assignments.iter().for_each(|(_, value)| visit(value));
-                    filter.iter().for_each(&mut *visit);
-                }
-                insert.returning.iter().flatten().for_each(|(_, expr)| visit(expr));
-            }
-            Rel::Update(update) => {
-                update.recheck.iter().for_each(&mut *visit);
-                update.assignments.iter().for_each(|(_, value)| visit(value));
-                update.checks.iter().for_each(|(_, check)| visit(check));
-                update.returning.iter().flatten().for_each(|(_, expr)| visit(expr));
-            }
-            Rel::Delete(delete) => {
-                delete.recheck.iter().for_each(&mut *visit);
-                delete.returning.iter().flatten().for_each(|(_, expr)| visit(expr));
-            }
-        }
+        visit_scalars!(self, visit, for_each_scalar, iter)
     }
 
     /// The operator's own scalars, mutably.
     pub fn for_each_scalar_mut(&mut self, visit: &mut dyn FnMut(&mut Scalar)) {
-        match self {
-            Rel::Scan(_) | Rel::System { .. } | Rel::Cte { .. } | Rel::SetOp { .. } | Rel::With { .. } => {}
-            Rel::Values { rows, .. } => rows.iter_mut().flatten().for_each(visit),
-            Rel::Function { args, .. } => args.iter_mut().for_each(visit),
-            Rel::Join { on, .. } => on.iter_mut().for_each(visit),
-            Rel::Filter { predicates, .. } => predicates.iter_mut().for_each(visit),
-            Rel::Map { exprs, .. } => exprs.iter_mut().for_each(|(_, expr)| visit(expr)),
-            Rel::ProjectSet { sets, .. } => sets.iter_mut().flat_map(|set| &mut set.args).for_each(visit),
-            Rel::Aggregate { keys, aggregates, .. } => {
-                keys.iter_mut().for_each(|(_, key)| visit(key));
-                aggregates.iter_mut().for_each(|(_, aggregate)| aggregate.for_each_scalar_mut(visit));
-            }
-            Rel::Window { calls, .. } => calls.iter_mut().for_each(|(_, call)| call.for_each_scalar_mut(visit)),
-            Rel::Distinct { on, .. } => on.iter_mut().flatten().for_each(visit),
-            Rel::Sort { keys, .. } => keys.iter_mut().for_each(|key| visit(&mut key.expr)),
-            Rel::Limit { limit, offset, .. } => limit.iter_mut().chain(offset).for_each(visit),
-            Rel::Lock { recheck, .. } => recheck.iter_mut().for_each(visit),
-            Rel::Insert(insert) => {
-                insert.values.iter_mut().for_each(&mut *visit);
-                insert.checks.iter_mut().for_each(|(_, check)| visit(check));
-                if let Some((assignments, filter)) = insert.on_conflict.iter_mut().find_map(|on| on.update.as_mut()) {
-                    assignments.iter_mut().for_each(|(_, value)| visit(value));
-                    filter.iter_mut().for_each(&mut *visit);
-                }
-                insert.returning.iter_mut().flatten().for_each(|(_, expr)| visit(expr));
-            }
-            Rel::Update(update) => {
-                update.recheck.iter_mut().for_each(&mut *visit);
-                update.assignments.iter_mut().for_each(|(_, value)| visit(value));
-                update.checks.iter_mut().for_each(|(_, check)| visit(check));
-                update.returning.iter_mut().flatten().for_each(|(_, expr)| visit(expr));
-            }
-            Rel::Delete(delete) => {
-                delete.recheck.iter_mut().for_each(&mut *visit);
-                delete.returning.iter_mut().flatten().for_each(|(_, expr)| visit(expr));
-            }
-        }
+        visit_scalars!(self, visit, for_each_scalar_mut, iter_mut, mut)
     }
 
     /// All scalars of the tree; queries inside scalars are left to the visitor.

@@ -89,6 +89,54 @@ pub struct Spanned {
     pub span: Span,
 }
 
+/// The direct operands: for reading and, with `iter_mut, mut`, for changing them.
+macro_rules! visit_children {
+    ($of:expr, $visit:ident, $iter:ident $(, $mut:tt)?) => {
+        match $of {
+            Scalar::Literal { .. } | Scalar::Column { .. } | Scalar::Parameter { .. } => {}
+            Scalar::Call { args, .. }
+            | Scalar::And(args)
+            | Scalar::Or(args)
+            | Scalar::Coalesce { args, .. }
+            | Scalar::Extremum { args, .. }
+            | Scalar::ArrayLiteral { elements: args, .. }
+            | Scalar::Record(args) => args.$iter().for_each($visit),
+            Scalar::Cast { expr, .. }
+            | Scalar::Not(expr)
+            | Scalar::IsNull { expr, .. }
+            | Scalar::BooleanTest { expr, .. } => $visit(expr),
+            Scalar::Distinct { left, right, .. } => {
+                $visit(left);
+                $visit(right);
+            }
+            Scalar::Case { branches, otherwise, .. } => {
+                for (condition, result) in branches {
+                    $visit(condition);
+                    $visit(result);
+                }
+                otherwise.$iter().for_each(|otherwise| $visit(otherwise));
+            }
+            Scalar::InList { expr, list, .. } => {
+                $visit(expr);
+                list.$iter().for_each($visit);
+            }
+            Scalar::Quantified { expr, array, .. } => {
+                $visit(expr);
+                $visit(array);
+            }
+            Scalar::Subscript { array, indexes, .. } => {
+                $visit(array);
+                indexes.$iter().for_each($visit);
+            }
+            Scalar::Subquery(subquery) => {
+                if let SubqueryKind::Quantified { left, .. } = &$($mut)? subquery.kind {
+                    left.$iter().for_each($visit);
+                }
+            }
+        }
+    };
+}
+
 impl Scalar {
     /// A NULL of a type.
     pub fn null(data_type: DataType) -> Self {
@@ -128,94 +176,12 @@ impl Scalar {
 
     /// Calls `visit` on each direct operand. A subquery's operands are those outside its query.
     pub fn for_each_child<'a>(&'a self, visit: &mut dyn FnMut(&'a Scalar)) {
-        match self {
-            Scalar::Literal { .. } | Scalar::Column { .. } | Scalar::Parameter { .. } => {}
-            Scalar::Call { args, .. }
-            | Scalar::And(args)
-            | Scalar::Or(args)
-            | Scalar::Coalesce { args, .. }
-            | Scalar::Extremum { args, .. }
-            | Scalar::ArrayLiteral { elements: args, .. }
-            | Scalar::Record(args) => args.iter().for_each(visit),
-            Scalar::Cast { expr, .. }
-            | Scalar::Not(expr)
-            | Scalar::IsNull { expr, .. }
-            | Scalar::BooleanTest { expr, .. } => visit(expr),
-            Scalar::Distinct { left, right, .. } => {
-                visit(left);
-                visit(right);
-            }
-            Scalar::Case { branches, otherwise, .. } => {
-                for (condition, result) in branches {
-                    visit(condition);
-                    visit(result);
-                }
-                otherwise.iter().for_each(|otherwise| visit(otherwise));
-            }
-            Scalar::InList { expr, list, .. } => {
-                visit(expr);
-                list.iter().for_each(visit);
-            }
-            Scalar::Quantified { expr, array, .. } => {
-                visit(expr);
-                visit(array);
-            }
-            Scalar::Subscript { array, indexes, .. } => {
-                visit(array);
-                indexes.iter().for_each(visit);
-            }
-            Scalar::Subquery(subquery) => {
-                if let SubqueryKind::Quantified { left, .. } = &subquery.kind {
-                    left.iter().for_each(visit);
-                }
-            }
-        }
+        visit_children!(self, visit, iter)
     }
 
     /// As [`Scalar::for_each_child`], mutably.
     pub fn for_each_child_mut(&mut self, visit: &mut dyn FnMut(&mut Scalar)) {
-        match self {
-            Scalar::Literal { .. } | Scalar::Column { .. } | Scalar::Parameter { .. } => {}
-            Scalar::Call { args, .. }
-            | Scalar::And(args)
-            | Scalar::Or(args)
-            | Scalar::Coalesce { args, .. }
-            | Scalar::Extremum { args, .. }
-            | Scalar::ArrayLiteral { elements: args, .. }
-            | Scalar::Record(args) => args.iter_mut().for_each(visit),
-            Scalar::Cast { expr, .. }
-            | Scalar::Not(expr)
-            | Scalar::IsNull { expr, .. }
-            | Scalar::BooleanTest { expr, .. } => visit(expr),
-            Scalar::Distinct { left, right, .. } => {
-                visit(left);
-                visit(right);
-            }
-            Scalar::Case { branches, otherwise, .. } => {
-                for (condition, result) in branches {
-                    visit(condition);
-                    visit(result);
-                }
-                otherwise.iter_mut().for_each(|otherwise| visit(otherwise));
-            }
-            Scalar::InList { expr, list, .. } => {
-                visit(expr);
-                list.iter_mut().for_each(visit);
-            }
-            Scalar::Quantified { expr, array, .. } => {
-                visit(expr);
-                visit(array);
-            }
-            Scalar::Subscript { array, indexes, .. } => {
-                visit(array);
-                indexes.iter_mut().for_each(visit);
-            }
-            Scalar::Subquery(subquery) => {
-                if let SubqueryKind::Quantified { left, .. } = &mut subquery.kind {
-                    left.iter_mut().for_each(visit);
-                }
-            }
-        }
+        visit_children!(self, visit, iter_mut, mut)
     }
 
     /// Every column it names, those inside subqueries included.

@@ -63,24 +63,17 @@ impl Signature for TableFunction {
 
 /// Resolves a function call by name (folded, unqualified or in `pg_catalog`). 42883, 42725.
 pub fn resolve_function(name: &str, args: &[DataType]) -> Result<Resolved<ScalarFunction>> {
-    match select(registry::functions(name), args) {
-        Selection::One(resolved) => Ok(resolved),
-        Selection::None => Err(undefined_function(name, args)),
-        Selection::Ambiguous => Err(SqlError::new(
-            SqlState::AMBIGUOUS_FUNCTION,
-            format!("function {} is not unique", call_text(name, args)),
-        )
-        .with_hint("Could not choose a best candidate function. You might need to add explicit type casts.")),
-    }
+    resolve(registry::functions(name), name, args)
 }
 
 /// Resolves an aggregate call; `None` when no aggregate has that name.
 pub fn resolve_aggregate(name: &str, args: &[DataType]) -> Option<Result<Resolved<AggregateFunction>>> {
     let candidates = registry::aggregates(name);
-    if candidates.is_empty() {
-        return None;
-    }
-    Some(match select(candidates, args) {
+    (!candidates.is_empty()).then(|| resolve(candidates, name, args))
+}
+
+fn resolve<F: Signature>(candidates: &[&'static F], name: &str, args: &[DataType]) -> Result<Resolved<F>> {
+    match select(candidates, args) {
         Selection::One(resolved) => Ok(resolved),
         Selection::None => Err(undefined_function(name, args)),
         Selection::Ambiguous => Err(SqlError::new(
@@ -88,7 +81,7 @@ pub fn resolve_aggregate(name: &str, args: &[DataType]) -> Option<Result<Resolve
             format!("function {} is not unique", call_text(name, args)),
         )
         .with_hint("Could not choose a best candidate function. You might need to add explicit type casts.")),
-    })
+    }
 }
 
 /// Resolves a set-returning function; `None` when none has that name.

@@ -106,6 +106,40 @@ integer_operators! {
     int8 i64, Int8, "bigint";
 }
 
+/// Of a module that has `operands`.
+macro_rules! float_operators {
+    ($type:ty, $variant:ident) => {
+        fn check(value: $type, finite: bool, zero_is_fine: bool) -> Result<Datum> {
+            if value.is_infinite() && finite {
+                return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: overflow"));
+            }
+            if value == 0.0 && !zero_is_fine {
+                return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: underflow"));
+            }
+            Ok(Datum::$variant(value))
+        }
+        pub fn add(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
+            let (left, right) = operands(args)?;
+            check(left + right, left.is_finite() && right.is_finite(), true)
+        }
+        pub fn subtract(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
+            let (left, right) = operands(args)?;
+            check(left - right, left.is_finite() && right.is_finite(), true)
+        }
+        pub fn multiply(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
+            let (left, right) = operands(args)?;
+            check(left * right, left.is_finite() && right.is_finite(), left == 0.0 || right == 0.0)
+        }
+        pub fn divide(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
+            let (left, right) = operands(args)?;
+            if right == 0.0 && !left.is_nan() {
+                return Err(division_by_zero());
+            }
+            check(left / right, left.is_finite() && right.is_finite(), left == 0.0 || right.is_infinite())
+        }
+    };
+}
+
 mod float4 {
     use super::*;
 
@@ -116,35 +150,7 @@ mod float4 {
         }
     }
 
-    fn check(value: f32, finite: bool, zero_is_fine: bool) -> Result<Datum> {
-        if value.is_infinite() && finite {
-            return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: overflow"));
-        }
-        if value == 0.0 && !zero_is_fine {
-            return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: underflow"));
-        }
-        Ok(Datum::Float4(value))
-    }
-
-    pub fn add(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
-        let (left, right) = operands(args)?;
-        check(left + right, left.is_finite() && right.is_finite(), true)
-    }
-    pub fn subtract(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
-        let (left, right) = operands(args)?;
-        check(left - right, left.is_finite() && right.is_finite(), true)
-    }
-    pub fn multiply(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
-        let (left, right) = operands(args)?;
-        check(left * right, left.is_finite() && right.is_finite(), left == 0.0 || right == 0.0)
-    }
-    pub fn divide(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
-        let (left, right) = operands(args)?;
-        if right == 0.0 && !left.is_nan() {
-            return Err(division_by_zero());
-        }
-        check(left / right, left.is_finite() && right.is_finite(), left == 0.0 || right.is_infinite())
-    }
+    float_operators!(f32, Float4);
 }
 
 mod float8 {
@@ -157,35 +163,8 @@ mod float8 {
         }
     }
 
-    fn check(value: f64, finite: bool, zero_is_fine: bool) -> Result<Datum> {
-        if value.is_infinite() && finite {
-            return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: overflow"));
-        }
-        if value == 0.0 && !zero_is_fine {
-            return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: underflow"));
-        }
-        Ok(Datum::Float8(value))
-    }
+    float_operators!(f64, Float8);
 
-    pub fn add(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
-        let (left, right) = operands(args)?;
-        check(left + right, left.is_finite() && right.is_finite(), true)
-    }
-    pub fn subtract(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
-        let (left, right) = operands(args)?;
-        check(left - right, left.is_finite() && right.is_finite(), true)
-    }
-    pub fn multiply(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
-        let (left, right) = operands(args)?;
-        check(left * right, left.is_finite() && right.is_finite(), left == 0.0 || right == 0.0)
-    }
-    pub fn divide(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
-        let (left, right) = operands(args)?;
-        if right == 0.0 && !left.is_nan() {
-            return Err(division_by_zero());
-        }
-        check(left / right, left.is_finite() && right.is_finite(), left == 0.0 || right.is_infinite())
-    }
     pub fn power(_: &EvalContext, args: &[Datum]) -> Result<Datum> {
         let (base, exponent) = operands(args)?;
         if base == 0.0 && exponent < 0.0 {
