@@ -131,9 +131,7 @@ impl PageHost {
     /// Deletes what a branch has of its own in the object store, and lets its logs be trimmed.
     pub(crate) async fn sweep(&self, lineage: &Lineage, layout: ShardLayout) -> Result<(), String> {
         let (branch, log) = (lineage.branch(), self.log_of(lineage));
-        for key in self.store.list(&format!("branches/{branch}")).await.map_err(|error| error.to_string())? {
-            self.store.delete(&key).await.map_err(|error| error.to_string())?;
-        }
+        self.remove_objects(branch).await?;
         let end = log.status(branch).await.map_err(|error| error.to_string())?.durable_lsn;
         for shard in layout.ids() {
             let own = consumer_name(branch, branch, shard);
@@ -142,6 +140,20 @@ impl PageHost {
                 let held = consumer_name(*ancestor, branch, shard);
                 log.report_consumer(*ancestor, &held, Lsn::MAX).await.map_err(|error| error.to_string())?;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a branch has objects of its own.
+    pub(crate) async fn has_objects(&self, branch: BranchId) -> Result<bool, String> {
+        let found = self.store.list(&format!("branches/{branch}")).await;
+        found.map(|keys| !keys.is_empty()).map_err(|error| error.to_string())
+    }
+
+    /// Deletes what a branch has of its own in the object store.
+    pub(crate) async fn remove_objects(&self, branch: BranchId) -> Result<(), String> {
+        for key in self.store.list(&format!("branches/{branch}")).await.map_err(|error| error.to_string())? {
+            self.store.delete(&key).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }

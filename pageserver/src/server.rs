@@ -211,7 +211,7 @@ impl PageClient for LocalPageClient {
         Ok(PageServerStatus {
             ingested_lsn: self.shard.ingested(),
             durable_lsn: view.layers().durable_lsn(),
-            horizon_lsn: self.shard.horizon(),
+            horizon_lsn: view.layers().horizon(),
             layers: view.layers().len() as u64,
         })
     }

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use storage::layer::{DiskCache, LayerDescriptor, LayerName, LayerReader, shard_prefix};
 use storage::manifest::Manifest;
 use storage::object::ObjectStore;
-use storage::{Lsn, PageNo};
+use storage::{Generation, Lsn, PageNo};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
@@ -50,7 +50,7 @@ pub(crate) struct Shard {
     ingested: watch::Sender<Lsn>,
     /// Of the layers that this owner writes.
     next_sequence: AtomicU64,
-    generation: storage::Generation,
+    generation: Generation,
     /// A buffer was frozen.
     pub frozen: Notify,
     /// Counts changes of the layers, and merges that ended.
@@ -60,8 +60,8 @@ pub(crate) struct Shard {
     /// Another page server owns the shard: nothing is written any more.
     lost: AtomicBool,
     stop: watch::Sender<bool>,
-    /// From where history will be kept, while some of it is being dropped.
-    intended_horizon: AtomicU64,
+    /// The directory has been told of the horizon by this owner.
+    horizon_told: AtomicBool,
     /// Names that were given away for jobs whose results are not wanted any more.
     strays: Mutex<Strays>,
     /// Of the last check of the whole shard.
@@ -108,7 +108,7 @@ impl Shard {
             in_use: Arc::default(),
             lost: AtomicBool::new(false),
             stop: watch::Sender::new(false),
-            intended_horizon: AtomicU64::new(0),
+            horizon_told: AtomicBool::new(false),
             strays: Mutex::new(Strays { sweeps_due: SWEEPS, names: VecDeque::new() }),
             report: Mutex::default(),
         })
@@ -151,15 +151,19 @@ impl Shard {
         self.config.layout.shard_of(page) == self.config.shard
     }
 
-    /// Tells that history may be dropped up to an LSN; [`Lsn::ZERO`]: no more than has been.
-    pub fn announce_horizon(&self, intended: Lsn) {
-        self.intended_horizon.store(intended.0, Ordering::SeqCst);
+    /// Whether the directory has been told of the horizon since the shard was taken over.
+    pub fn horizon_told(&self) -> bool {
+        self.horizon_told.load(Ordering::Relaxed)
     }
 
-    /// Oldest LSN that can be read, and will be until it is said otherwise.
-    pub fn horizon(&self) -> Lsn {
-        let intended = Lsn(self.intended_horizon.load(Ordering::SeqCst));
-        self.view().layers().horizon().max(intended)
+    /// Notes that it has been.
+    pub fn set_horizon_told(&self) {
+        self.horizon_told.store(true, Ordering::Relaxed);
+    }
+
+    /// Of this owner.
+    pub fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Keeps what a check of the whole shard has found, in place of the last one.

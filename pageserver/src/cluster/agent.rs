@@ -198,34 +198,87 @@ impl Agent {
     }
 
     /// Removes what is left of deleted branches, once all servers must have let go of them.
+    ///
+    /// ```text
+    /// marked as being deleted ── no branch comes from it ──► swept ── still none ──► objects removed ──► record removed
+    ///         │  ▲                                             │
+    ///         ▼  │                                             └ whoever makes a branch of it from here on sees that
+    ///    kept: a branch came from it                             and takes that branch back, which nobody ever serves
+    /// ```
     async fn sweep(&mut self, snapshot: &Snapshot) -> Result<(), DirectoryError> {
         let now = Instant::now();
         self.deleting.retain(|branch, _| snapshot.branches.get(branch).is_some_and(|record| record.deleting));
-        for record in snapshot.branches.values().filter(|record| record.deleting) {
+        for record in snapshot.branches.values() {
+            let Some(lineage) = snapshot.lineage(record.branch) else {
+                self.remove_orphan(record).await?;
+                continue;
+            };
+            if !record.deleting {
+                continue;
+            }
             let since = *self.deleting.entry(record.branch).or_insert(now);
             if now.duration_since(since) < DEAD_AFTER {
                 continue;
             }
-            let Some(lineage) = snapshot.lineage(record.branch) else { continue };
             // Making a branch and deleting its parent at the same time leaves one of them undone.
-            if !snapshot.descendants(record.branch).is_empty() {
+            if !record.swept && !snapshot.descendants(record.branch).is_empty() {
                 tracing::error!(branch = %record.branch, "a branch that is to be deleted has descendants; it stays");
-                let keep =
-                    |found: Option<BranchRecord>| Ok(found.map(|found| BranchRecord { deleting: false, ..found }));
-                self.directory.change_branch(record.branch, &keep).await?;
+                self.directory.keep_branch(record.branch).await?;
                 continue;
             }
             // Children first: without their parent's record nobody could tell what they come from.
+            if !snapshot.heirs(record.branch).is_empty() || !self.set_swept(record.branch).await? {
+                continue;
+            }
+            // Those made meanwhile. Later ones are never served.
             let heirs = self.directory.load().await?.heirs(record.branch);
             if !heirs.is_empty() {
+                self.doom(&heirs).await?;
                 continue;
             }
             match self.host.sweep(&lineage, record.layout).await {
-                Ok(()) => self.directory.change_branch(record.branch, &|_| Ok(None)).await?,
+                Ok(()) => self.directory.forget_branch(record.branch).await?,
                 Err(error) => tracing::warn!(branch = %record.branch, %error, "a deleted branch is not swept yet"),
             }
         }
         Ok(())
+    }
+
+    /// From now on a deletion is not taken back. False if it has been.
+    async fn set_swept(&self, branch: BranchId) -> Result<bool, DirectoryError> {
+        let sweep =
+            |found: Option<BranchRecord>| Ok(found.map(|found| BranchRecord { swept: found.deleting, ..found }));
+        self.directory.change_branch(branch, &sweep).await?;
+        Ok(self.directory.load().await?.branches.get(&branch).is_some_and(|record| record.swept))
+    }
+
+    /// Marks branches of a swept one, which whoever made them has not taken back yet and perhaps never will.
+    async fn doom(&self, branches: &[BranchId]) -> Result<(), DirectoryError> {
+        for branch in branches {
+            let mark = |found: Option<BranchRecord>| Ok(found.map(|found| BranchRecord { deleting: true, ..found }));
+            self.directory.change_branch(*branch, &mark).await?;
+        }
+        Ok(())
+    }
+
+    /// A branch that was made of one that was gone by then: nobody has ever served it, and whoever made it has taken it back or
+    /// never been told of it. It has no objects; if there are some after all, they are left to people, unless it is to be deleted.
+    async fn remove_orphan(&self, record: &BranchRecord) -> Result<(), DirectoryError> {
+        let branch = record.branch;
+        let removed = match record.deleting {
+            true => self.host.remove_objects(branch).await,
+            false => self.host.has_objects(branch).await.and_then(|has| match has {
+                true => Err("an ancestor is missing from the directory, and there are objects".to_owned()),
+                false => Ok(()),
+            }),
+        };
+        match removed {
+            Ok(()) => self.directory.forget_branch(branch).await,
+            Err(error) => {
+                tracing::error!(%branch, %error, "a branch that comes from none is not removed");
+                Ok(())
+            }
+        }
     }
 
     /// Servers that have told something lately. No wall clock: what counts is when their number last changed here.
@@ -266,6 +319,13 @@ impl Agent {
                 tracing::info!(branch = %key.0, shard = %key.1, "detaching a shard");
                 self.targets.remove(&key);
                 self.host.detach(key.0, key.1).await;
+                // Its objects were removed without waiting for this server, which may have slept and written some since. Numbers
+                // are not used again.
+                if snapshot.is_gone(key.0)
+                    && let Err(error) = self.host.remove_objects(key.0).await
+                {
+                    tracing::warn!(branch = %key.0, %error, "what was written of a deleted branch is not removed");
+                }
             }
             Step::Finish(key) => {
                 let ready = self
@@ -313,6 +373,11 @@ impl Agent {
             tracing::error!(branch = %key.0, "an ancestor of the branch is missing from the directory");
             return None;
         };
+        // An ancestor that is being deleted stays, or this branch goes too: until that is decided nothing may be written that
+        // nobody would remove.
+        if snapshot.is_doomed(key.0) {
+            return None;
+        }
         if matches!(step, Step::Claim(_)) {
             let (me, expected) = (&self.identity.id, record.placement(key.1)?);
             let claim = |placement: &mut Placement| {

@@ -153,31 +153,30 @@ impl Branches {
         });
         let parent_stays = now.branches.get(&parent.branch).is_some_and(|parent| !parent.deleting);
         if split {
-            self.take_back(branch, parent_stays).await?;
+            self.take_back(branch).await?;
             return refused(format!("branch {:?} was split meanwhile; try again", wanted.parent));
         }
         if !parent_stays || same_name > 1 {
-            self.take_back(branch, parent_stays).await?;
+            self.take_back(branch).await?;
             return refused(format!("branch {:?} was deleted meanwhile, or {name:?} made", wanted.parent));
         }
-        // The same with history: who drops some tells so first, and looks for children then.
-        let horizon = self.pages.status(parent.branch).await.map(|status| status.horizon_lsn);
-        if horizon.as_ref().is_ok_and(|horizon| branch_lsn >= *horizon) {
+        // The same with history: who drops some tells so in the directory first, and looks for children then. So what was told
+        // by now counts, and not what a server answers: it may have been overtaken.
+        let horizon = now.horizon(parent.branch);
+        if branch_lsn >= horizon {
             return Ok(record);
         }
-        self.take_back(branch, parent_stays).await?;
-        let horizon = horizon.map_err(unanswered)?;
+        self.take_back(branch).await?;
         refused(format!("history of branch {} from before {horizon} was dropped meanwhile", parent.name))
     }
 
     /// Undoes the making of a branch. Page servers may have begun to serve it: it is swept as a deleted one, or its manifests
-    /// would stay for ever, and name layers of its parent that are gone. Its name is free at once.
-    ///
-    /// Without its parent's record nobody could tell what it comes from, and it would hold everything: then it goes at once.
-    async fn take_back(&self, branch: BranchId, parent_stays: bool) -> Result<(), DirectoryError> {
+    /// would stay for ever, and name layers of its parent that are gone. Its name is free at once. Its parent, if that is being
+    /// deleted too, goes after it.
+    async fn take_back(&self, branch: BranchId) -> Result<(), DirectoryError> {
         let undone = |found: Option<BranchRecord>| {
             let name = branch.to_string();
-            Ok(found.filter(|_| parent_stays).map(|found| BranchRecord { name, deleting: true, ..found }))
+            Ok(found.map(|found| BranchRecord { name, deleting: true, ..found }))
         };
         self.directory.change_branch(branch, &undone).await
     }
@@ -205,17 +204,20 @@ impl Branches {
         for ((branch, name), _) in old {
             self.directory.change_lease(*branch, name, &|found| Ok(found.filter(|lease| !ended(lease)))).await?;
         }
+        let kept_from = |horizon: Lsn| match lsn >= horizon {
+            true => Ok(()),
+            false => refused(format!("history of branch {} from before {horizon} is not kept", record.name)),
+        };
+        kept_from(self.pages.status(record.branch).await.map_err(unanswered)?.horizon_lsn)?;
         let before = snapshot.leases.get(&(record.branch, name.to_owned())).copied();
         let lease = LeaseRecord { lsn, until_us };
         self.directory.change_lease(record.branch, name, &|_| Ok(Some(lease))).await?;
-        // Who drops history tells so before it looks for leases.
-        let horizon = self.pages.status(record.branch).await.map(|status| status.horizon_lsn);
-        if horizon.as_ref().is_ok_and(|horizon| lsn >= *horizon) {
-            return Ok(());
+        // Who drops history tells so in the directory before it looks for leases there.
+        let outcome = kept_from(self.directory.load().await?.horizon(record.branch));
+        if outcome.is_err() {
+            self.directory.change_lease(record.branch, name, &|_| Ok(before)).await?;
         }
-        self.directory.change_lease(record.branch, name, &|_| Ok(before)).await?;
-        let horizon = horizon.map_err(unanswered)?;
-        refused(format!("history of branch {} from before {horizon} is not kept", record.name))
+        outcome
     }
 
     /// Gives a lease up.
@@ -306,13 +308,11 @@ impl Branches {
         if let Some(child) = snapshot.descendants(branch).first().and_then(|child| snapshot.branches.get(child)) {
             return refused(format!("branch {:?} comes from {:?}", child.name, record.name));
         }
-        let mark = |deleting: bool| {
-            move |found: Option<BranchRecord>| Ok(found.map(|found| BranchRecord { deleting, ..found }))
-        };
-        self.directory.change_branch(branch, &mark(true)).await?;
+        let mark = |found: Option<BranchRecord>| Ok(found.map(|found| BranchRecord { deleting: true, ..found }));
+        self.directory.change_branch(branch, &mark).await?;
         let now = self.directory.load().await?;
         if !now.descendants(branch).is_empty() {
-            self.directory.change_branch(branch, &mark(false)).await?;
+            self.directory.keep_branch(branch).await?;
             return refused(format!("a branch was made from {:?} meanwhile", record.name));
         }
         Ok(())

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use storage::layer::{LayerName, shard_prefix};
 use storage::manifest::{Manifest, manifest_key};
 use storage::object::ObjectStore;
-use storage::{BranchId, Lsn, ShardId};
+use storage::{BranchId, Generation, Lsn, ShardId};
 
-use super::directory::{Directory, Snapshot};
-use super::record::BranchRecord;
+use super::directory::{Directory, DirectoryError, Snapshot};
+use super::record::{BranchRecord, HorizonRecord};
 use crate::compaction::Retention;
 
 /// Knows what must not be deleted although its branch needs it no longer.
@@ -21,6 +21,9 @@ pub trait Descendants: fmt::Debug + Send + Sync {
     async fn named(&self, branch: BranchId, shard: ShardId) -> Option<HashSet<LayerName>>;
     /// What is to be kept of a branch for other reasons than branches. `None` as long as that is not known.
     async fn kept(&self, branch: BranchId) -> Option<Kept>;
+    /// Tells from where on the owner of a shard, of a generation, keeps history, where everybody who wants to hold an LSN looks.
+    /// False if that could not be told, or a later owner has told something: nothing may be dropped then.
+    async fn tell_horizon(&self, branch: BranchId, shard: ShardId, generation: Generation, horizon: Lsn) -> bool;
 }
 
 /// How much of a branch's history is to be kept.
@@ -76,6 +79,19 @@ impl Descendants for RegisteredDescendants {
             retention: snapshot.branches.get(&branch).and_then(|record| record.retention),
             leases: leases.map(|(_, lease)| (lease.lsn, lease.until_us)).collect(),
         })
+    }
+
+    async fn tell_horizon(&self, branch: BranchId, shard: ShardId, generation: Generation, lsn: Lsn) -> bool {
+        let ours = HorizonRecord { generation, lsn };
+        let tell = |found: Option<HorizonRecord>| match found {
+            Some(found) if found.generation > generation => {
+                let later = found.generation;
+                Err(DirectoryError::Refused(format!("generation {later} of shard {shard} of branch {branch} has told")))
+            }
+            _ => Ok(Some(ours)),
+        };
+        let told = self.directory.change_horizon(branch, shard, &tell).await;
+        told.inspect_err(|error| tracing::warn!(%error, "the horizon is not told; no history is dropped")).is_ok()
     }
 
     async fn named(&self, branch: BranchId, shard: ShardId) -> Option<HashSet<LayerName>> {

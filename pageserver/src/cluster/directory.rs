@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use logstore::client::{LogError, MetadataClient, SwapOutcome};
-use storage::BranchId;
+use storage::{BranchId, Lsn, ShardId};
 
-use super::record::{BranchRecord, LeaseRecord, RecordError, ServerRecord, decode_number, encode_number};
+use super::record::{
+    BranchRecord, HorizonRecord, LeaseRecord, RecordError, ServerRecord, decode_number, encode_number,
+};
 use crate::lineage::Lineage;
 
 const PREFIX: &str = "pages/";
 const SERVERS: &str = "pages/servers/";
 const BRANCHES: &str = "pages/branches/";
 const LEASES: &str = "pages/leases/";
+const HORIZONS: &str = "pages/horizons/";
 const NEXT_BRANCH: &str = "pages/next-branch";
 /// Trials of a change that others make impossible meanwhile.
 const TRIALS: usize = 16;
@@ -44,6 +47,10 @@ pub struct Snapshot {
     pub branches: BTreeMap<BranchId, BranchRecord>,
     /// By branch and name.
     pub leases: BTreeMap<(BranchId, String), LeaseRecord>,
+    /// By branch and shard.
+    pub horizons: BTreeMap<(BranchId, ShardId), HorizonRecord>,
+    /// Branches with smaller numbers were made once; zero while none was made by [`Directory::new_number`].
+    pub next_branch: BranchId,
 }
 
 impl Snapshot {
@@ -83,6 +90,24 @@ impl Snapshot {
         others.filter(comes_from).map(|record| record.branch).collect()
     }
 
+    /// From where on history of a branch is kept, as far as its shards' owners have told: some of what lies before may be gone, or
+    /// about to go.
+    pub fn horizon(&self, branch: BranchId) -> Lsn {
+        let told = self.horizons.range((branch, ShardId(0))..=(branch, ShardId(u64::MAX)));
+        told.map(|(_, told)| told.lsn).max().unwrap_or(Lsn::ZERO)
+    }
+
+    /// Whether there was a branch of a number, and is not any more. A directory that is empty because it was lost says so of none.
+    pub fn is_gone(&self, branch: BranchId) -> bool {
+        branch < self.next_branch && !self.branches.contains_key(&branch)
+    }
+
+    /// Whether a branch, or one that it comes from, is being deleted or gone. Nobody begins to serve it then.
+    pub fn is_doomed(&self, branch: BranchId) -> bool {
+        let stays = |branch: &BranchId| self.branches.get(branch).is_some_and(|record| !record.deleting);
+        !self.lineage(branch).is_some_and(|lineage| lineage.begins().iter().all(|(branch, _)| stays(branch)))
+    }
+
     /// Branches that come from this one and are there to stay.
     pub fn descendants(&self, branch: BranchId) -> Vec<BranchId> {
         let mut heirs = self.heirs(branch);
@@ -119,6 +144,13 @@ impl Directory {
                 && let Ok(branch) = branch.parse()
             {
                 snapshot.leases.insert((BranchId(branch), name.to_owned()), LeaseRecord::decode(&value.bytes)?);
+            } else if let Some((branch, shard)) = key.strip_prefix(HORIZONS).and_then(|rest| rest.split_once('/'))
+                && let (Ok(branch), Ok(shard)) = (branch.parse(), shard.parse())
+            {
+                let told = HorizonRecord::decode(&value.bytes)?;
+                snapshot.horizons.insert((BranchId(branch), ShardId(shard)), told);
+            } else if key == NEXT_BRANCH {
+                snapshot.next_branch = decode_number(&value.bytes)?;
             }
         }
         Ok(snapshot)
@@ -140,6 +172,24 @@ impl Directory {
         self.change(&format!("{BRANCHES}{branch}"), &decode, &|record| record.encode(), change).await
     }
 
+    /// Takes a branch's deletion back, unless it has gone too far for that.
+    pub async fn keep_branch(&self, branch: BranchId) -> Result<(), DirectoryError> {
+        let keep = |found: Option<BranchRecord>| Ok(found.map(|found| BranchRecord { deleting: found.swept, ..found }));
+        self.change_branch(branch, &keep).await
+    }
+
+    /// Removes all that the directory has of a branch.
+    pub async fn forget_branch(&self, branch: BranchId) -> Result<(), DirectoryError> {
+        let snapshot = self.load().await?;
+        for (of, shard) in snapshot.horizons.keys().filter(|(of, _)| *of == branch) {
+            self.change_horizon(*of, *shard, &|_| Ok(None)).await?;
+        }
+        for (of, name) in snapshot.leases.keys().filter(|(of, _)| *of == branch) {
+            self.change_lease(*of, name, &|_| Ok(None)).await?;
+        }
+        self.change_branch(branch, &|_| Ok(None)).await
+    }
+
     /// Changes a lease. The change may be asked for several times.
     pub async fn change_lease(
         &self,
@@ -149,6 +199,17 @@ impl Directory {
     ) -> Result<(), DirectoryError> {
         let decode = |bytes: &Bytes| LeaseRecord::decode(bytes);
         self.change(&format!("{LEASES}{branch}/{name}"), &decode, &|record| record.encode(), change).await
+    }
+
+    /// Changes what is told of a shard's horizon. The change may be asked for several times.
+    pub async fn change_horizon(
+        &self,
+        branch: BranchId,
+        shard: ShardId,
+        change: Change<'_, HorizonRecord>,
+    ) -> Result<(), DirectoryError> {
+        let decode = |bytes: &Bytes| HorizonRecord::decode(bytes);
+        self.change(&format!("{HORIZONS}{branch}/{shard}"), &decode, &|record| record.encode(), change).await
     }
 
     /// A number that no branch had before and none will have.

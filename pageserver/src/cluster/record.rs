@@ -4,18 +4,19 @@
 //!
 //! ```text
 //! server: version (1) · 'S' · incarnation (16) · beat (8) · address · crc32 of everything before (4)
-//! branch: version (1) · 'B' · deleting (1) · branch (8) · parent (8, 0: none) · branch LSN (8) · created, µs since 1970 (8) ·
+//! branch: version (1) · 'B' · fate (1) · branch (8) · parent (8, 0: none) · branch LSN (8) · created, µs since 1970 (8) ·
 //!         shards (4) · stripe pages (4) · retention: bytes (8) · µs (8) · name · (owner · moving to)* · crc32 of everything before (4)
 //! number: version (1) · 'N' · the next branch's number (8) · crc32 of everything before (4)
 //! lease:  version (1) · 'L' · LSN (8) · end, µs since 1970 (8) · crc32 of everything before (4)
+//! horizon: version (1) · 'H' · generation (8) · LSN (8) · crc32 of everything before (4)
 //! ```
 //!
 //! A retention of all ones in both numbers is that of the page servers' options. Version 1 of a branch, which is still read,
-//! has no retention.
+//! has no retention. A branch's fate is 0: in use, 1: being deleted, 2: being deleted, and what it had may be gone already.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use storage::layout::ShardLayout;
-use storage::{BranchId, Lsn, ShardId};
+use storage::{BranchId, Generation, Lsn, ShardId};
 use uuid::Uuid;
 
 use crate::compaction::Retention;
@@ -62,6 +63,8 @@ pub struct BranchRecord {
     pub layout: ShardLayout,
     /// Nobody may use it any more; what it has of its own is being deleted.
     pub deleting: bool,
+    /// Its objects may be gone already: a deletion that has come so far is not taken back. Only together with `deleting`.
+    pub swept: bool,
     /// How much of its history is kept; `None`: what the page servers were told when they were started.
     pub retention: Option<Retention>,
     /// One for each shard.
@@ -75,6 +78,15 @@ pub struct LeaseRecord {
     pub lsn: Lsn,
     /// Wall clock at its end, in microseconds since 1970 UTC.
     pub until_us: u64,
+}
+
+/// From where on an owner of a shard keeps history, told before it drops what lies below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HorizonRecord {
+    /// Of the owner that tells it: a later one knows better.
+    pub generation: Generation,
+    /// Nothing before this can be relied on.
+    pub lsn: Lsn,
 }
 
 /// The bytes are not a record that this program can use.
@@ -183,6 +195,25 @@ impl LeaseRecord {
     }
 }
 
+impl HorizonRecord {
+    /// As it is stored.
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        bytes.put_slice(&[VERSION, b'H']);
+        bytes.put_u64_le(self.generation.0);
+        bytes.put_u64_le(self.lsn.0);
+        finish(bytes)
+    }
+
+    /// Checks and reads what [`HorizonRecord::encode`] gave.
+    pub fn decode(bytes: &[u8]) -> Result<HorizonRecord, RecordError> {
+        let mut input = Input::new(bytes, b'H')?;
+        let record = HorizonRecord { generation: Generation(input.u64()?), lsn: Lsn(input.u64()?) };
+        input.end()?;
+        Ok(record)
+    }
+}
+
 impl ServerRecord {
     /// As it is stored.
     pub fn encode(&self) -> Bytes {
@@ -213,6 +244,7 @@ impl BranchRecord {
             parent: None,
             created_us: 0,
             deleting: false,
+            swept: false,
             retention: None,
             layout,
             placements: layout.ids().map(|_| Placement::default()).collect(),
@@ -237,7 +269,8 @@ impl BranchRecord {
     /// As it is stored.
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::new();
-        bytes.put_slice(&[BRANCH_VERSION, b'B', u8::from(self.deleting)]);
+        assert!(self.deleting || !self.swept, "branch {} is swept and in use", self.branch);
+        bytes.put_slice(&[BRANCH_VERSION, b'B', u8::from(self.deleting) + u8::from(self.swept)]);
         let (parent, branch_lsn) = self.parent.unwrap_or_default();
         for number in [self.branch.0, parent.0, branch_lsn.0, self.created_us] {
             bytes.put_u64_le(number);
@@ -260,9 +293,10 @@ impl BranchRecord {
     /// Checks and reads what [`BranchRecord::encode`] gave.
     pub fn decode(bytes: &[u8]) -> Result<BranchRecord, RecordError> {
         let (version, mut input) = Input::versioned(bytes, b'B', BRANCH_VERSION)?;
-        let deleting = match input.take(1)? {
-            [0] => false,
-            [1] => true,
+        let (deleting, swept) = match input.take(1)? {
+            [0] => (false, false),
+            [1] => (true, false),
+            [2] => (true, true),
             _ => return Err(RecordError("neither live nor being deleted")),
         };
         let (branch, parent) = (BranchId(input.u64()?), BranchId(input.u64()?));
@@ -275,7 +309,7 @@ impl BranchRecord {
         };
         let retention = retention.filter(|retention| (retention.bytes, retention.time_us) != (u64::MAX, u64::MAX));
         let named = BranchRecord::new(branch, &input.text()?, layout);
-        let mut record = BranchRecord { parent, created_us, deleting, retention, ..named };
+        let mut record = BranchRecord { parent, created_us, deleting, swept, retention, ..named };
         for placement in &mut record.placements {
             *placement = Placement { owner: input.text()?, moving_to: input.text()? };
         }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::after_failure;
 use crate::cluster::descendants::Kept;
 use crate::compaction::{Garbage, LayerId, Retention, keep_from, plan_garbage};
+use crate::owner::OwnerError;
 use crate::shard::Shard;
 
 /// Reads that still use replaced layers get this long before the layers are deleted; later ones begin anew.
@@ -49,11 +50,21 @@ async fn kept(shard: &Shard) -> Option<Kept> {
 
 /// Drops history that is old enough; tells whether there was any.
 ///
-/// Whoever wants to hold an LSN, by a lease or a branch, first says so in the directory and then asks how far history reaches.
-/// Here it is the other way round: first it is told from where history will be kept, then the directory is read. So one of
-/// the two sees the other.
+/// Whoever wants to hold an LSN, by a lease or a branch, first says so in the directory and then reads there how far history reaches.
+/// Here it is the other way round: first the directory is told from where history will be kept, then it is read. So one of
+/// the two sees the other, whoever owns the shard, or thinks so: an answer of a server that has been overtaken would not tell
+/// what the new owner is about to drop. What one that has been overtaken is about to drop it cannot drop, because its change of the
+/// manifest fails; what it dropped before, the new owner has found in the manifest.
+///
+/// What is told may lie above the horizon in the end: then the horizon itself is told afterwards, but only by an owner that knows
+/// what became of its change. Until then, less is promised than is there.
 pub(super) async fn drop_due_history(shard: &Shard) -> bool {
     let manifest = shard.manifest().await;
+    // An earlier owner may have told of more than it dropped in the end.
+    if !shard.horizon_told() && !tell_horizon(shard, manifest.horizon).await {
+        return false;
+    }
+    shard.set_horizon_told();
     if due_garbage(shard, &manifest, manifest.durable_lsn).is_none() {
         return false;
     }
@@ -64,18 +75,31 @@ pub(super) async fn drop_due_history(shard: &Shard) -> bool {
     if due_garbage(shard, &manifest, intended).is_none() {
         return false;
     }
-    shard.announce_horizon(intended);
-    let dropped = drop_history(shard, intended, now_us).await;
-    shard.announce_horizon(Lsn::ZERO);
+    if !tell_horizon(shard, intended.max(manifest.horizon)).await {
+        return false;
+    }
+    // Lost, or the server stops: the change may be in or not, and what was told stays.
+    let Ok(dropped) = drop_history(shard, intended, now_us).await else { return false };
+    tell_horizon(shard, shard.manifest().await.horizon).await;
     dropped
 }
 
-/// False while a branch may still be going to begin with what would be dropped, or when the shard is lost.
-async fn drop_history(shard: &Shard, intended: Lsn, now_us: u64) -> bool {
-    if needed_elsewhere(shard).await.is_none() {
-        return false;
+async fn tell_horizon(shard: &Shard, horizon: Lsn) -> bool {
+    match &shard.config.descendants {
+        Some(descendants) => {
+            let config = &shard.config;
+            descendants.tell_horizon(config.branch, config.shard, shard.generation(), horizon).await
+        }
+        None => true,
     }
-    let Some(Kept { leases, .. }) = kept(shard).await else { return false };
+}
+
+/// False while a branch may still be going to begin with what would be dropped. An error: it is not known what became of it.
+async fn drop_history(shard: &Shard, intended: Lsn, now_us: u64) -> Result<bool, OwnerError> {
+    if needed_elsewhere(shard).await.is_none() {
+        return Ok(false);
+    }
+    let Some(Kept { leases, .. }) = kept(shard).await else { return Ok(false) };
     let mut dropped = false;
     let change = |manifest: &mut Manifest| {
         let everything = Retention { bytes: 0, time_us: 0 };
@@ -88,7 +112,8 @@ async fn drop_history(shard: &Shard, intended: Lsn, now_us: u64) -> bool {
             dropped = true;
         }
     };
-    shard.update_manifest(change).await.is_ok() && dropped
+    shard.update_manifest(change).await?;
+    Ok(dropped)
 }
 
 /// Deletes what the manifest calls garbage, then takes it off the manifest; also what earlier owners and lost jobs wrote and

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use storage::{BranchId, Lsn};
 
 use super::servers::{Cluster, wait_until_served};
-use crate::client::{GetPage, PageClient, PageError, PageImage, PageServerStatus};
+use crate::client::PageClient;
 use crate::cluster::branches::{BranchPoint, Branches, NewBranch};
-use crate::cluster::routes::RoutedPages;
 use crate::tests::workload::{BRANCH, Workload};
 use crate::tests::{check_pages, eventually};
 
@@ -128,54 +126,4 @@ async fn what_is_refused_and_what_goes() {
     cluster.fixture.check(&client, 50).await;
     let (next, _) = create(&cluster, "timed", "main", BranchPoint::Now).await.expect("the name is free again");
     assert!(next > grandchild, "numbers are not used again");
-}
-
-/// Does not answer any more once a branch is served.
-struct SilentOnce {
-    pages: RoutedPages,
-    served: BranchId,
-}
-
-#[async_trait]
-impl PageClient for SilentOnce {
-    async fn get_pages(&self, branch: BranchId, requests: &[GetPage]) -> Vec<Result<PageImage, PageError>> {
-        self.pages.get_pages(branch, requests).await
-    }
-
-    async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {
-        // Nobody makes it before the first of these questions has been answered.
-        for _ in 0..100 {
-            if self.pages.status(self.served).await.is_ok() {
-                return Err(PageError::Unavailable { reason: "silent".to_owned() });
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        self.pages.status(branch).await
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_branch_that_is_taken_back_leaves_nothing() {
-    let mut cluster = Cluster::new(502, 1).await;
-    let client = cluster.client();
-    cluster.start("a");
-    wait_until_served(&client, BRANCH).await;
-    cluster.fixture.workload.run(&cluster.fixture.log, 50);
-    cluster.fixture.check(&client, 20).await;
-    let served = BranchId(BRANCH.0 + 1);
-    let pages = Arc::new(SilentOnce { pages: cluster.client(), served });
-    let admin = Branches::new(cluster.directory.clone(), cluster.fixture.log.clone(), pages);
-    let wanted = NewBranch { name: "child", parent: "main", point: BranchPoint::Now, now_us: 1 };
-    let refused = admin.create(&wanted).await.expect_err("it is not known whether its history is kept").to_string();
-    assert!(refused.contains("silent"), "{refused}");
-    let (again, _) = create(&cluster, "child", "main", BranchPoint::Now).await.expect("the name is free");
-    assert!(again > served, "numbers are not used again");
-    let store = cluster.fixture.store.clone();
-    eventually("nothing is left of the first", async || {
-        let left = cluster.directory.load().await.expect("readable").branches;
-        let objects = store.list(&format!("branches/{served}")).await.expect("listed");
-        left.into_keys().eq([BRANCH, again]) && objects.is_empty()
-    })
-    .await;
-    wait_until_served(&client, again).await;
 }

@@ -5,12 +5,13 @@ mod leases;
 mod servers;
 mod split;
 mod times;
+mod undoing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use storage::layout::ShardLayout;
-use storage::{BranchId, Lsn, ShardId};
+use storage::{BranchId, Generation, Lsn, ShardId};
 use uuid::Uuid;
 
 use super::directory::Snapshot;
@@ -44,6 +45,7 @@ proptest! {
             parent: parent.map(|(branch, lsn)| (BranchId(branch), Lsn(lsn))),
             created_us: numbers.3,
             deleting: numbers.2 % 2 == 0,
+            swept: numbers.2 % 4 == 0,
             retention: (numbers.1 % 2 == 0).then_some(Retention { bytes: numbers.1, time_us: numbers.2 }),
             ..branch(numbers.0, &pairs)
         };
@@ -66,6 +68,9 @@ fn branches_of_the_first_version_are_read() {
     assert_eq!(BranchRecord::decode(&bytes), Ok(record));
     let lease = LeaseRecord { lsn: Lsn(5), until_us: 6 };
     assert_eq!(LeaseRecord::decode(&lease.encode()), Ok(lease));
+    let horizon = HorizonRecord { generation: Generation(7), lsn: Lsn(8) };
+    assert_eq!(HorizonRecord::decode(&horizon.encode()), Ok(horizon));
+    assert!(HorizonRecord::decode(&lease.encode()).is_err() && LeaseRecord::decode(&horizon.encode()).is_err());
 }
 
 #[test]

@@ -107,6 +107,8 @@ impl PageClient for Reached {
 pub struct Cluster {
     pub fixture: Fixture,
     pub directory: Directory,
+    /// Where that is kept.
+    pub metadata: Arc<Metadata>,
     hosts: Hosts,
     /// For servers that are started from now on.
     pub retention_bytes: u64,
@@ -115,13 +117,15 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn new(seed: u64, shards: u32) -> Cluster {
-        let directory = Directory::new(Arc::new(Metadata::default()));
+        let metadata = Arc::new(Metadata::default());
+        let directory = Directory::new(metadata.clone());
         let layout = ShardLayout::new(shards, 2).expect("within the limits");
         let record = BranchRecord::new(BRANCH, "main", layout);
         directory.change_branch(BRANCH, &|_| Ok(Some(record.clone()))).await.expect("room");
         Cluster {
             fixture: Fixture::new(seed, 60),
             directory,
+            metadata,
             hosts: Hosts::default(),
             retention_bytes: 1 << 30,
             agents: HashMap::new(),
@@ -162,6 +166,11 @@ impl Cluster {
             Arc::new(Reached { hosts: hosts.clone(), address: address.to_owned() })
         };
         RoutedPages::new(self.directory.clone(), connect)
+    }
+
+    /// What a server serves.
+    pub fn host(&self, id: &str) -> Arc<PageHost> {
+        self.hosts.lock()[id].clone()
     }
 
     /// How many shards each server owns, none moving.
