@@ -72,7 +72,7 @@ impl JobContext<'_> {
 }
 
 /// Layers of one run, each as far as its pages are wanted, read one after another.
-struct RunScan<'a> {
+pub(super) struct RunScan<'a> {
     reader: &'a LayerReader,
     layers: std::vec::IntoIter<(&'a LayerDescriptor, RangeInclusive<PageNo>)>,
     scan: Option<LayerScan>,
@@ -82,7 +82,7 @@ struct RunScan<'a> {
 
 impl<'a> RunScan<'a> {
     /// At its first entry.
-    async fn new(
+    pub(super) async fn new(
         reader: &'a LayerReader,
         layers: impl Iterator<Item = (&'a LayerDescriptor, RangeInclusive<PageNo>)>,
     ) -> Result<RunScan<'a>, LayerError> {
@@ -93,7 +93,7 @@ impl<'a> RunScan<'a> {
     }
 
     /// The entry at hand; none at the end.
-    fn head(&self) -> Option<(PageNo, Lsn, &[u8])> {
+    pub(super) fn head(&self) -> Option<(PageNo, Lsn, &[u8])> {
         self.scan.as_ref()?.head()
     }
 
@@ -102,7 +102,7 @@ impl<'a> RunScan<'a> {
         self.scan.as_mut().map_or(Ok(false), LayerScan::step)
     }
 
-    async fn advance(&mut self) -> Result<(), LayerError> {
+    pub(super) async fn advance(&mut self) -> Result<(), LayerError> {
         loop {
             if let Some(scan) = &mut self.scan {
                 scan.advance().await?;
@@ -119,7 +119,7 @@ impl<'a> RunScan<'a> {
 
 /// Several runs in one order: by page, then LSN, then as within the run. (A run may have records on both sides of another's:
 /// what lay between was not needed when it was merged.) Without what lies below the floors.
-struct MergedScan<'a> {
+pub(super) struct MergedScan<'a> {
     /// Few: the least is found by looking at each.
     runs: Vec<RunScan<'a>>,
     job: &'a Job,
@@ -140,7 +140,7 @@ enum Above {
 
 impl<'a> MergedScan<'a> {
     /// At its first entry.
-    async fn new(reader: &'a LayerReader, job: &'a Job) -> Result<MergedScan<'a>, LayerError> {
+    pub(super) async fn new(reader: &'a LayerReader, job: &'a Job) -> Result<MergedScan<'a>, LayerError> {
         let mut runs = Vec::with_capacity(job.runs.len());
         for layers in &job.runs {
             runs.push(RunScan::new(reader, layers.iter().map(|layer| (layer, job.pages.clone()))).await?);
@@ -210,7 +210,7 @@ impl<'a> MergedScan<'a> {
     }
 
     /// Goes on to the next needed entry.
-    async fn advance(&mut self) -> Result<(), LayerError> {
+    pub(super) async fn advance(&mut self) -> Result<(), LayerError> {
         if self.try_advance()? { Ok(()) } else { self.advance_further().await }
     }
 
@@ -228,7 +228,7 @@ impl<'a> MergedScan<'a> {
     }
 
     /// The entry at hand; none at the end.
-    fn head(&self) -> Option<(PageNo, Lsn, &[u8])> {
+    pub(super) fn head(&self) -> Option<(PageNo, Lsn, &[u8])> {
         self.runs[self.least?].head()
     }
 

@@ -24,6 +24,7 @@
 mod job;
 mod loads;
 mod plan;
+mod sample;
 mod tiling;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use plan::{
     ALL_PAGES, Floor, Garbage, Job, JobKind, TileLoad, depth, image_job, keep_from, live_runs, plan_garbage,
     plan_images, plan_merge,
 };
+pub use sample::compare_samples;
 pub use storage::layer::LayerId;
 pub use tiling::{Tile, Tiling};
 

@@ -36,7 +36,7 @@ enum Conduct {
     TooLate,
     /// Told to be impossible.
     Fails,
-    /// One image less than were made. (Of records, nobody could tell.)
+    /// One image less than were made. (What is missing of records only samples tell: `compaction/sample/tests.rs`.)
     Withholds,
     /// A layer that does not exist.
     Invents,
@@ -270,7 +270,22 @@ fn what_comes_back_is_checked() {
         change(&mut changed[1]);
         changed.to_vec()
     };
+    // Of the first run, records may be left out; of the second none.
+    let mut with_floor = assigned(JobKind::Merge, 100);
+    with_floor.job.floors = vec![Floor { first_page: PageNo(0), last_page: PageNo(u64::MAX), lsn: Lsn(20) }];
+    let mut elsewhere = with_floor.clone();
+    elsewhere.job.floors[0].first_page = PageNo(91);
+    let entries = |first: u64, second: u64| {
+        let mut layers = other(|_| {});
+        (layers[0].entries, layers[1].entries) = (first, second);
+        layers
+    };
     let cases: Vec<(&str, &Assignment, Vec<LayerDescriptor>, bool)> = vec![
+        ("some left out", &with_floor, entries(5, 6), true),
+        ("all that may be left out", &with_floor, entries(4, 6), true),
+        ("more left out", &with_floor, entries(4, 5), false),
+        ("nothing may be left out", &elsewhere, entries(10, 9), false),
+        ("nothing is left out", &elsewhere, entries(10, 10), true),
         ("a merge", &merge, other(|_| {}), true),
         ("records lost", &merge, vec![delta(100, (1, 90))], false),
         ("records gained", &merge, other(|layer| layer.entries = 11), false),

@@ -8,7 +8,7 @@ use storage::manifest::Manifest;
 
 use super::after_failure;
 use super::garbage::{discard, drop_due_history};
-use crate::compaction::{Job, JobError, JobKind, apart, plan_images, plan_merge, run_job, tile_loads};
+use crate::compaction::{Job, JobError, JobKind, apart, compare_samples, plan_images, plan_merge, run_job, tile_loads};
 use crate::compactors::{Assignment, Handed, check};
 use crate::metrics as names;
 use crate::shard::{LayersInUse, Shard, layer_bytes};
@@ -147,12 +147,14 @@ async fn hand_over(shard: &Arc<Shard>, job: &Job) -> Result<Option<Vec<LayerDesc
     Ok(None)
 }
 
-/// Whether layers are what the job was to make, and their objects what they are said to be.
+/// Whether layers are what the job was to make, their objects what they are said to be, and some of their pages right.
 async fn checked(shard: &Shard, assignment: &Assignment, layers: &[LayerDescriptor]) -> Result<(), String> {
     check(assignment, layers)?;
     let stored = shard.reader.uncached();
     for layer in layers {
         stored.index(layer).await.map_err(|error| error.to_string())?;
     }
-    Ok(())
+    let first = assignment.lease.first_name;
+    let seed = first.sequence ^ first.generation.0.rotate_left(32);
+    compare_samples(&shard.reader, shard.config.branch, &assignment.job, layers, seed).await
 }
