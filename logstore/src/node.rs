@@ -217,6 +217,11 @@ impl Node {
         self.core.is_leader()
     }
 
+    /// Raft's term.
+    pub fn term(&self) -> u64 {
+        self.core.term()
+    }
+
     /// The state machine, as applied.
     pub fn machine(&self) -> &StateMachine {
         &self.machine

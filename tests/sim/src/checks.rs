@@ -22,6 +22,8 @@ pub struct History {
     shown_until: BTreeMap<BranchId, Lsn>,
     /// Applied index → hash of the state machine.
     states: BTreeMap<u64, u64>,
+    /// Machine → its process and the applied index that was compared last: a state only changes with its index.
+    compared: BTreeMap<u64, (u64, u64)>,
     /// Term → leader.
     leaders: BTreeMap<u64, u64>,
     pub acknowledgements: u64,
@@ -64,12 +66,16 @@ impl History {
     pub fn node_worked(&mut self, machine: &Machine) {
         let Some(node) = &machine.node else { return };
         if node.is_leader() {
-            let view = node.view();
-            let leader = *self.leaders.entry(view.term).or_insert(view.raft_id);
-            assert_eq!(leader, view.raft_id, "two leaders in term {}", view.term);
+            let (term, raft_id) = (node.term(), node.raft_id());
+            let leader = *self.leaders.entry(term).or_insert(raft_id);
+            assert_eq!(leader, raft_id, "two leaders in term {term}");
         }
         let state = node.machine();
         let index = state.applied_index();
+        let compared = self.compared.insert(machine.id, (machine.life, index));
+        if compared == Some((machine.life, index)) {
+            return;
+        }
         let state = hash(0, &state.encode());
         let known = *self.states.entry(index).or_insert(state);
         assert_eq!(known, state, "node {} parted from the others at index {index}", machine.id);
