@@ -7,13 +7,15 @@
 //! - `ALLUVIUM_BENCH_LOG_MIB` (default 512): length of the log of transactions;
 //! - `ALLUVIUM_BENCH_DIRECTORY` (default: a temporary one): where log and layers go;
 //! - `ALLUVIUM_BENCH_MEMORY_MIB` (384), `ALLUVIUM_BENCH_RUN_PLACES` (as ever): settings of the page server;
-//! - `ALLUVIUM_BENCH_ONLY`: `ingest` ends before pages are read in earnest, `reads` begins with them after a log of 16 MiB.
+//! - `ALLUVIUM_BENCH_ONLY`: `rewrites` ends before the log is taken in whole, `ingest` before pages are read in earnest,
+//!   `reads` begins with them after a log of 16 MiB.
 
 #![allow(clippy::disallowed_methods)]
 
 mod log;
 mod meters;
 mod reads;
+mod rewrites;
 mod workload;
 
 use std::path::Path;
@@ -60,6 +62,9 @@ fn main() {
                 decoded_only(&directory, &log, loaded, end, shards).await;
             }
             flushed_only(&directory, &log, loaded, end).await;
+        }
+        if only == "rewrites" {
+            return;
         }
         let server = ingest(&directory, &log, &meters, loaded, end, &workload).await;
         if only != "ingest" {
@@ -125,9 +130,11 @@ async fn flushed_only(directory: &Path, log: &Arc<FileLog>, from: Lsn, end: Lsn)
     log.end_at(Lsn(end.0.min(from.0 + (256 << 20))));
     flushed(log.end()).await;
     let spent = cpu_seconds() - began;
-    let (bytes, layers) = (log.end().since(from) as f64 / MIB, server.manifest().await.layers.len());
+    let manifest = server.manifest().await;
+    let (bytes, layers) = (log.end().since(from) as f64 / MIB, manifest.layers.len());
     println!("into {layers} layers, without rewrites: {bytes:.0} MiB of log at {:.0} MiB a CPU second", bytes / spent);
     server.shutdown().await;
+    rewrites::run(&directory.join("flushed"), manifest).await;
 }
 
 /// The whole log, into layers, while pages are read at random.
