@@ -30,16 +30,8 @@ fn compactor(cluster: &Cluster<'_>, directory: &Path, id: &str) -> Tier {
 
 /// Jobs of all page servers that ended so, by whom.
 fn jobs(cluster: &Cluster<'_>, by: &str, outcome: &str) -> f64 {
-    let labelled = |tier: &Tier| {
-        let text = harness::cluster::admin_get(tier, "/metrics");
-        let lines = text.lines().filter(|line| {
-            line.starts_with(JOBS)
-                && line.contains(&format!("by=\"{by}\""))
-                && line.contains(&format!("outcome=\"{outcome}\""))
-        });
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).fold(0.0, |sum, value| sum + value)
-    };
-    cluster.pages.values().map(labelled).fold(0.0, |sum, value| sum + value)
+    let name = format!("{JOBS}{{by=\"{by}\",outcome=\"{outcome}\"}}");
+    cluster.pages.values().map(|tier| metric(tier, &name)).fold(0.0, |sum, count| sum + count)
 }
 
 /// Rows in large transactions, so that there is much to rewrite; answers how many were acknowledged.

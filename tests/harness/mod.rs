@@ -17,17 +17,17 @@ pub mod tier;
 pub mod tools;
 pub mod writers;
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
+use tier::Tier;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// A running `alluvium dev`.
 pub struct Program {
-    child: Child,
+    tier: Tier,
     /// Where it listens for Postgres clients.
     pub address: SocketAddr,
     /// Where it serves `/metrics` and `/healthz`.
@@ -35,9 +35,6 @@ pub struct Program {
     /// From start to readiness.
     pub started_in: Duration,
 }
-
-/// How long a start may take before the test gives up.
-const START_LIMIT: Duration = Duration::from_secs(60);
 
 impl Program {
     /// Starts it on a data directory and waits until it is ready.
@@ -48,27 +45,9 @@ impl Program {
     /// The same, with more arguments.
     pub fn start_with(data_dir: &Path, arguments: &[&str]) -> Program {
         let begun = Instant::now();
-        let mut child = spawn(data_dir, arguments);
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let (mut address, mut admin) = (None, None);
-        for line in lines.by_ref() {
-            let line = line.expect("the banner is text");
-            if let Some(rest) = line.split("postgresql://postgres@").nth(1) {
-                address = rest.split('/').next().and_then(|address| address.parse().ok());
-            }
-            if let Some(rest) = line.split("watch  http://").nth(1) {
-                admin = rest.split('/').next().and_then(|address| address.parse().ok());
-                break;
-            }
-            assert!(begun.elapsed() < START_LIMIT, "no banner in {START_LIMIT:?}");
-        }
-        // Keeps the pipe open: the program must not fail when it prints.
-        std::thread::spawn(move || lines.for_each(drop));
-        let (Some(address), Some(admin)) = (address, admin) else {
-            let status = child.wait();
-            panic!("the program ended before it was ready: {status:?}");
-        };
-        Program { child, address, admin, started_in: begun.elapsed() }
+        let tier = Tier::of(spawn(data_dir, arguments), &format!("dev {arguments:?}"));
+        let (address, admin) = (tier.address("psql"), tier.address("watch"));
+        Program { tier, address, admin, started_in: begun.elapsed() }
     }
 
     /// Starts it with that `--memory`.
@@ -91,29 +70,17 @@ impl Program {
 
     /// Process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.tier.id()
     }
 
     /// SIGKILL, and waits until the process is gone.
-    pub fn kill(mut self) {
-        self.child.kill().expect("the process is ours");
-        self.child.wait().expect("the process is ours");
+    pub fn kill(self) {
+        self.tier.kill();
     }
 
-    /// SIGTERM; asserts a clean end within ten seconds.
-    pub fn stop(mut self) {
-        // SAFETY: sends a signal to a process that this value owns and has not waited for.
-        let sent = unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
-        assert_eq!(sent, 0, "SIGTERM is delivered");
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the process is ours") {
-                assert!(status.success(), "ended with {status}");
-                return;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(15), "did not stop in 15 s");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    /// SIGTERM; asserts a clean end.
+    pub fn stop(self) {
+        self.tier.stop();
     }
 
     /// Connection settings for database `postgres` as role `postgres`.
@@ -130,20 +97,7 @@ impl Program {
 
     /// The text of `/metrics` or `/healthz`.
     pub fn admin_get(&self, path: &str) -> String {
-        use std::io::Write;
-        let mut stream = std::net::TcpStream::connect(self.admin).expect("the admin port is open");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it is read");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it is text");
-        answer
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // A test that panicked must not leave a server behind.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        cluster::admin_get(&self.tier, path)
     }
 }
 
@@ -151,16 +105,9 @@ fn spawn(data_dir: &Path, arguments: &[&str]) -> Child {
     // Small, so that tests meet eviction; large loads ask for more.
     let memory = std::env::var("ALLUVIUM_TEST_MEMORY").unwrap_or_else(|_| "256MiB".to_owned());
     let memory: &[&str] = if arguments.contains(&"--memory") { &[] } else { &["--memory", &memory] };
-    Command::new(binary())
-        .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
-        .arg(data_dir)
-        .args(memory)
-        .args(arguments)
-        .env("ALLUVIUM_LOG", std::env::var("ALLUVIUM_LOG").unwrap_or_else(|_| "warn".to_owned()))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("the program starts")
+    let data_dir = data_dir.to_str().expect("paths of tests are text");
+    let fixed = ["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", data_dir];
+    tier::spawn(None, &[&fixed[..], memory, arguments].concat())
 }
 
 /// The program under test: this build's, or the one that `ALLUVIUM_BINARY` names (a release build, say).

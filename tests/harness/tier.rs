@@ -16,6 +16,26 @@ use pageserver::stream_filter::PageFiltering;
 /// How long a start may take before the test gives up.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// Starts a subcommand, in a network namespace or not, and waits for nothing.
+pub fn spawn(namespace: Option<&str>, arguments: &[&str]) -> Child {
+    let mut command = match namespace {
+        // It becomes the program, and keeps its process number.
+        Some(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace, &super::binary()]);
+            command
+        }
+        None => Command::new(super::binary()),
+    };
+    command
+        .args(arguments)
+        .env("ALLUVIUM_LOG", std::env::var("ALLUVIUM_LOG").unwrap_or_else(|_| "warn".to_owned()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("the program starts")
+}
+
 /// A running `alluvium <tier>`; killed when dropped.
 pub struct Tier {
     child: Child,
@@ -31,35 +51,24 @@ impl Tier {
 
     /// The same in a network namespace.
     pub fn start_in(namespace: Option<&str>, arguments: &[&str]) -> Tier {
+        Tier::of(spawn(namespace, arguments), &format!("{arguments:?}"))
+    }
+
+    /// A process that [`spawn`] has started, once its banner was read.
+    pub fn of(mut child: Child, name: &str) -> Tier {
         let begun = Instant::now();
-        let mut command = match namespace {
-            // It becomes the program, and keeps its process number.
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, &super::binary()]);
-                command
-            }
-            None => Command::new(super::binary()),
-        };
-        let mut child = command
-            .args(arguments)
-            .env("ALLUVIUM_LOG", std::env::var("ALLUVIUM_LOG").unwrap_or_else(|_| "warn".to_owned()))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut told = HashMap::new();
         while !told.contains_key("watch") {
             let Some(line) = lines.next() else {
-                panic!("{arguments:?} ended before it was ready: {:?}", child.wait());
+                panic!("{name} ended before it was ready: {:?}", child.wait());
             };
             let line = line.expect("the banner is text");
             let mut words = line.split_whitespace();
-            if let (Some(name), Some(value), None) = (words.next(), words.next(), words.next()) {
-                told.insert(name.to_owned(), value.to_owned());
+            if let (Some(what), Some(value), None) = (words.next(), words.next(), words.next()) {
+                told.insert(what.to_owned(), value.to_owned());
             }
-            assert!(begun.elapsed() < START_LIMIT, "no banner of {arguments:?} in {START_LIMIT:?}");
+            assert!(begun.elapsed() < START_LIMIT, "no banner of {name} in {START_LIMIT:?}");
         }
         // Keeps the pipe open: the program must not fail when it prints.
         std::thread::spawn(move || lines.for_each(drop));
