@@ -18,7 +18,7 @@
 //! whose durability nobody has confirmed get 08007.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 use sql::error::{Result, SqlError, SqlState};
 use storage::{BranchId, Epoch, Lsn};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::cache::PageCache;
 use crate::positions::Positions;
@@ -59,7 +59,7 @@ const UNKNOWN_AFTER: Duration = Duration::from_secs(30);
 /// The same once the log has said that it is full: nobody knows when there will be room. What has been applied cannot be taken
 /// back, and is in the log as soon as there is: so its outcome is unknown, and not a refusal.
 const UNKNOWN_WHILE_FULL_AFTER: Duration = Duration::from_secs(2);
-/// How often it is looked whether an append has waited that long.
+/// How often it is looked whether commits have waited that long.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What later commits are told when writing has ended for a reason that only an operator can look into.
@@ -325,6 +325,9 @@ pub(crate) async fn drive(
     let _driving = Driving(&shipper);
     let mut under_way = FuturesUnordered::new();
     let mut answers = Answers::default();
+    let mut seen = VecDeque::new();
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
@@ -346,18 +349,30 @@ pub(crate) async fn drive(
                 }
                 None => return,
             },
+            _ = looks.tick() => shipper.give_up_when_due(&mut seen, under_way.is_empty()),
         }
     }
 }
 
 impl Shipper {
-    /// Tells the clients whose commits end by `group_end` that the outcome is unknown, if they have waited long enough.
-    fn give_up_when_due(&self, began: Instant, group_end: Lsn) {
+    /// Tells clients that have waited long enough that the outcome of their commits is unknown, also of those that gather behind
+    /// the groups under way. `seen`: what was applied, and when; at most as many as there are looks within the longest patience.
+    fn give_up_when_due(&self, seen: &mut VecDeque<(Instant, Lsn)>, is_idle: bool) {
+        if is_idle {
+            seen.clear();
+            return;
+        }
         let full = self.log_is_full.load(Ordering::Relaxed);
         let patience = if full { UNKNOWN_WHILE_FULL_AFTER } else { UNKNOWN_AFTER };
-        if began.elapsed() > patience && self.given_up.fetch_max(group_end.0, Ordering::AcqRel) < group_end.0 {
-            tracing::error!(%group_end, full, "commits cannot be confirmed; their clients are told so");
-            self.wake(group_end);
+        seen.push_back((Instant::now(), self.positions.applied()));
+        let mut due = None;
+        while let Some((_, applied)) = seen.pop_front_if(|(since, _)| since.elapsed() > patience) {
+            due = Some(applied);
+        }
+        let Some(due) = due.filter(|due| *due > self.positions.durable()) else { return };
+        if self.given_up.fetch_max(due.0, Ordering::AcqRel) < due.0 {
+            tracing::error!(until = %due, full, "commits cannot be confirmed; their clients are told so");
+            self.wake(due);
         }
     }
 }
@@ -400,7 +415,7 @@ async fn append(shipper: &Shipper, to: &Destination, group: Group) -> Appended {
     let mut outcome = Ok(());
     for (from, until) in pieces(&group) {
         let start_lsn = group.start_lsn.advance(from as u64);
-        outcome = append_piece(shipper, to, start_lsn, group.bytes.slice(from..until), group.end_lsn).await;
+        outcome = append_piece(shipper, to, start_lsn, group.bytes.slice(from..until)).await;
         if outcome.is_err() {
             break;
         }
@@ -427,22 +442,11 @@ async fn append_piece(
     to: &Destination,
     start_lsn: Lsn,
     bytes: Bytes,
-    group_end: Lsn,
 ) -> std::result::Result<(), LogError> {
     let end_lsn = start_lsn.advance(bytes.len() as u64);
-    // When to stop keeping clients waiting; nothing in the log depends on it.
-    let began = Instant::now();
     let mut pause = FIRST_RETRY;
     loop {
-        let mut appended = to.log.append(to.branch, to.epoch, start_lsn, bytes.clone());
-        let outcome = loop {
-            tokio::select! {
-                biased;
-                outcome = &mut appended => break outcome,
-                () = tokio::time::sleep(LOOK_EVERY) => shipper.give_up_when_due(began, group_end),
-            }
-        };
-        match outcome {
+        match to.log.append(to.branch, to.epoch, start_lsn, bytes.clone()).await {
             Ok(_) => {
                 shipper.log_is_full.store(false, Ordering::Relaxed);
                 return Ok(());
@@ -461,7 +465,6 @@ async fn append_piece(
             }
             Err(error) => return Err(error),
         }
-        shipper.give_up_when_due(began, group_end);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_RETRY);
     }
