@@ -167,17 +167,24 @@ fn a_full_log_refuses_new_commits_and_recovers() {
     let world = World::new(256);
     let tree = world.tree();
     let full = Fault::Refused(LogError::NoSpace { reason: "test".into() });
-    world.log.fail_next(vec![full; 6]);
-    let first = world.begin();
-    put(&first, tree, "a", "1");
-    let lsn = first.commit().expect("applied").expect("wrote");
-    thread::sleep(Duration::from_millis(5));
-    let refused = world.begin();
-    put(&refused, tree, "b", "1");
-    assert_eq!(refused.commit().expect_err("full").state(), SqlState::DISK_FULL);
-    world.runtime.block_on(world.compute.wait_durable(lsn)).expect("room again");
-    world.put(tree, &[("c", "1")]);
-    assert_eq!(rows(&world.begin(), tree).len(), 2);
+    world.log.fail_next(vec![full; 14]);
+    // Applied until it is known that there is no room.
+    let mut lsns = Vec::new();
+    let refused = loop {
+        let transaction = world.begin();
+        put(&transaction, tree, &format!("a{}", lsns.len()), "1");
+        match transaction.commit() {
+            Ok(lsn) => lsns.push(lsn.expect("wrote")),
+            Err(refused) => break refused,
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    assert_eq!(refused.state(), SqlState::DISK_FULL);
+    for lsn in &lsns {
+        world.runtime.block_on(world.compute.wait_durable(*lsn)).expect("room again");
+    }
+    world.put(tree, &[("b", "1")]);
+    assert_eq!(rows(&world.begin(), tree).len(), lsns.len() + 1);
 }
 
 /// A commit that was applied when the log became full is not denied, since it will be there; but nobody waits long to be told.
