@@ -1,5 +1,5 @@
-//! Real disks that are full: those of the log nodes, of a page server's cache, of a compute's temporary files (FAULTS 3). What was
-//! acknowledged stays, reading goes on, what needs the room is refused with 53100, and all resumes by itself.
+//! Real disks that are full: those of the log nodes, of a page server's cache, of a compute's temporary files (FAULTS 3).
+//! What was acknowledged stays, reading goes on, what needs the room is refused with 53100, and all resumes by itself.
 
 #![allow(clippy::disallowed_methods)]
 

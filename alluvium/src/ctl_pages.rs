@@ -38,8 +38,8 @@ enum ShardCommand {
         #[arg(long, default_value = "64MiB", value_parser = size::parse)]
         pace: u64,
     },
-    /// Cuts each shard of a branch in two, and those of the branches that come from it. Nothing is copied, and pages stay readable;
-    /// the new shards spread over the page servers by themselves.
+    /// Cuts each shard of a branch in two, and those of the branches that come from it. Nothing is copied, and pages stay
+    /// readable; the new shards spread over the page servers by themselves.
     Split {
         /// Branch, by name or number.
         #[arg(long, default_value = "main")]

@@ -46,7 +46,8 @@ pub struct PageServerArguments {
     #[arg(long, env = "ALLUVIUM_PAGESERVER_ID")]
     pub id: Option<String>,
 
-    /// Into how many shards a new database is cut: they are spread over all page servers. `alluvium ctl shard split` makes them twice as many.
+    /// Into how many shards a new database is cut: they are spread over all page servers. `alluvium ctl shard split` makes
+    /// them twice as many.
     #[arg(long, env = "ALLUVIUM_SHARDS", default_value_t = 4,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SHARDS)))]
     shards: u32,

@@ -87,8 +87,8 @@ impl LogDecoder {
         }
     }
 
-    /// The next whole batches up to an LSN, of whose records only those of the pages to `keep` are taken, in place of what `taken`
-    /// holds. False when there are no more.
+    /// The next whole batches up to an LSN, of whose records only those of the pages to `keep` are taken, in place of what
+    /// `taken` holds. False when there are no more.
     pub fn next_batches(
         &mut self,
         keep: impl Fn(PageNo) -> bool,

@@ -105,8 +105,8 @@ async fn read_manifest(store: &ObjectStore, branch: BranchId, shard: ShardId) ->
     Ok(found.map(|found| Manifest::decode(&found.bytes)).transpose()?)
 }
 
-/// What a shard that has no manifest yet begins with if it was split from another one of its branch: that one's layers. `None` if it
-/// was not, or if it has a manifest by now.
+/// What a shard that has no manifest yet begins with if it was split from another one of its branch: that one's layers.
+/// `None` if it was not, or if it has a manifest by now.
 async fn split_off(
     store: &ObjectStore,
     branch: BranchId,

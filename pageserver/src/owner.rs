@@ -138,8 +138,8 @@ impl ManifestOwner {
     }
 }
 
-/// A manifest from before a split as that of the shard that keeps its number. The shards that are split off get theirs first: so a
-/// manifest with the new layout means that all of these exist.
+/// A manifest from before a split as that of the shard that keeps its number. The shards that are split off get theirs
+/// first: so a manifest with the new layout means that all of these exist.
 async fn split_in_place(store: &ObjectStore, manifest: Manifest, layout: ShardLayout) -> Result<Manifest, OwnerError> {
     if !layout.is_split_of(manifest.layout) {
         return Ok(manifest);

@@ -121,8 +121,8 @@ impl Growth {
         }
     }
 
-    /// Freed pages become free-list pages now and then. A split leaves a third of a page on either side, or sets one key apart; each new page adds one
-    /// separator, and a new root level one page more.
+    /// Freed pages become free-list pages now and then. A split leaves a third of a page on either side, or sets one key
+    /// apart; each new page adds one separator, and a new root level one page more.
     fn new_pages(&self, height: usize) -> usize {
         let out_of_line = self.overflow_pages + self.freed_pages.div_ceil(META_CAPACITY);
         if self.added_bytes <= self.free_bytes && self.strangers == 0 {
