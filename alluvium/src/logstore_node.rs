@@ -48,7 +48,7 @@ pub struct LogstoreArguments {
     #[arg(long, env = "ALLUVIUM_ADMIN_LISTEN", default_value = "127.0.0.1:0")]
     admin_listen: SocketAddr,
 
-    /// Size of a segment file. All nodes must have the same.
+    /// Size of a segment file. Counts for files that are begun from then on.
     #[arg(long, env = "ALLUVIUM_SEGMENT_SIZE", default_value = "64MiB", value_parser = size::parse)]
     segment_size: u64,
 

@@ -86,6 +86,8 @@ pub struct Node {
     failed: Option<StoreError>,
     /// The log begins after this index.
     start_index: u64,
+    /// There may be something to trim once the segment that has begun counts.
+    trims_later: bool,
     was_leader: bool,
     /// The leader that was last published, with its term.
     published_leader: Option<(u64, Option<u64>)>,
@@ -157,6 +159,7 @@ impl Node {
             unwritten_bytes: 0,
             failed: None,
             start_index: recovered.start.index,
+            trims_later: false,
             was_leader: false,
             published_leader: None,
             snapshot_ticks: BTreeMap::new(),
@@ -385,6 +388,9 @@ impl Node {
             self.answer_reads();
         }
         self.begin_sync();
+        if self.trims_later && !self.log.is_changing() {
+            self.trim()?;
+        }
         self.unwritten_bytes = 0;
         let leads = self.core.is_leader();
         if self.was_leader && !leads {
@@ -569,7 +575,10 @@ impl Node {
         let segments = self.log.set().all();
         let mut kept_bytes: u64 = segments.iter().map(|segment| segment.length_bytes()).sum();
         let mut target = None;
-        for segment in &segments {
+        // A segment that does not count yet may be forgotten, and is no place for the log to begin.
+        self.trims_later = self.log.is_changing();
+        let counting = segments.len() - usize::from(self.trims_later);
+        for segment in &segments[..counting] {
             let head = self.log.set().head(segment)?;
             let needed_by_none =
                 self.machine.branches().all(|(branch, state)| head.branch(branch).1 <= self.machine.trim_floor(state));

@@ -47,6 +47,8 @@ const SLOW_WRITE_MS: u64 = 200;
 const TELL_COMMIT_AFTER: Duration = Duration::from_millis(5);
 /// Between two looks at where the writers are.
 const WRITERS_PAUSE: Duration = Duration::from_secs(2);
+/// Largest setting of the longest append.
+const MAX_APPEND_BYTES: usize = 32 << 20;
 /// Of writers and peers; those beyond are closed.
 const MAX_CONNECTIONS: usize = 1024;
 /// Requests for old entries that wait; Raft repeats what finds no room.
@@ -71,7 +73,7 @@ pub struct LogStoreConfig {
     pub segment_bytes: u64,
     /// A checkpoint is written this often; a start reads about this much.
     pub checkpoint_every_bytes: u64,
-    /// Longest append. At most a quarter of a segment.
+    /// Longest append. At most a quarter of a segment, and 32 MiB: a record and a frame hold 64 MiB.
     pub max_append_bytes: usize,
     /// Requests that wait or are being written; beyond it clients wait.
     pub queue_bytes: usize,
@@ -127,6 +129,9 @@ impl LogStoreConfig {
         }
         if self.max_append_bytes == 0 || self.max_append_bytes as u64 > self.segment_bytes / 4 {
             return invalid("max_append_bytes is at most a quarter of segment_bytes");
+        }
+        if self.max_append_bytes > MAX_APPEND_BYTES {
+            return invalid("max_append_bytes is at most 32 MiB");
         }
         if self.queue_bytes < self.max_append_bytes + PERMIT_BYTES || self.queue_bytes > 1 << 40 {
             return invalid("queue_bytes holds at least one append");

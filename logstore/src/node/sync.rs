@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Invariant: as long as this node is not the leader, nothing settles before a sync that began after it was written
-//! has ended.
+//! has ended. At a change of segments that is a sync of both: the end of the old one and what is written into the new one
+//! settle together.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
@@ -77,7 +78,9 @@ impl Node {
         transport: &mut dyn Transport,
     ) -> Result<(), StoreError> {
         let syncs = &self.syncs;
-        let elsewhere = syncs.is_under_way || syncs.is_slow && syncs.syncer.is_some();
+        // At a change of segments two files are synced, of which one is new: slower than usual on any disk.
+        let is_slow = syncs.is_slow || self.log.is_changing();
+        let elsewhere = syncs.is_under_way || is_slow && syncs.syncer.is_some();
         if elsewhere {
             let led_index = last_index.filter(|_| self.core.is_leader());
             self.syncs.waiting.push_back(Waiting { number, until: number, led_index, is_settled: false });

@@ -2,7 +2,7 @@
 //!
 //! A segment `<sequence>.log` is created at full size, so that writing into it changes no metadata. It begins with a
 //! header, a checkpoint of the state machine and Raft's hard state; then come entries as they were appended, and
-//! more checkpoints; a seal ends it before the next segment is made. So a reader can start at any segment, and
+//! more checkpoints; a seal ends it before the next segment begins. So a reader can start at any segment, and
 //! the log is trimmed by removing whole files.
 //!
 //! ```text
@@ -12,6 +12,11 @@
 //!
 //! A checkpoint's applied index may lie a little before the segment's first entry: entries in between are at the end
 //! of the previous file.
+//!
+//! A segment may begin before the end of the one before it is durable, so that nobody waits for the disk at the change from
+//! one to the next. Invariant: nothing in a segment counts as durable before *all* of the one before it is, and `synced` of
+//! a record is above zero only then. So a machine that stops leaves at most the last two segments undurable; the last is
+//! forgotten if the one before it turns out to be incomplete, and a third file behind them, prepared, holds zeros.
 
 mod checkpoint;
 pub mod format;
@@ -37,6 +42,8 @@ use format::Damage;
 
 /// Smallest segment: a checkpoint must fit beside some entries.
 pub const MIN_SEGMENT_BYTES: u64 = 16 << 10;
+/// Lengths of segments are multiples of this.
+pub const SEGMENT_ALIGNMENT_BYTES: u64 = 4096;
 
 /// What can go wrong with the files. Only [`StoreError::NoSpace`] leaves the node running.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use super::reader::to_entry;
 use super::set::{Segment, SegmentSet};
 use super::spare::{SPARE_NAME, Spare};
 use super::writer::{FLAG_RESTARTED, Location, SegmentConfig, SegmentLog, new_segment};
-use super::{MIN_SEGMENT_BYTES, ReadStop, StoreError, file_name, parse_file_name};
+use super::{MIN_SEGMENT_BYTES, ReadStop, SEGMENT_ALIGNMENT_BYTES, StoreError, file_name, parse_file_name};
 use crate::core::TermRuns;
 use crate::disk::Disk;
 use crate::identity::node_id;
@@ -79,24 +79,29 @@ impl SegmentLog {
             let file = disk.open(&file_name(sequence)).map_err(io("opening a segment"))?;
             let length_bytes = file.length_bytes().map_err(io("opening a segment"))?;
             // Made at full size before it got its name: a shorter one has lost what was in it.
-            if length_bytes < MIN_SEGMENT_BYTES || !length_bytes.is_multiple_of(4096) {
+            if length_bytes < MIN_SEGMENT_BYTES || !length_bytes.is_multiple_of(SEGMENT_ALIGNMENT_BYTES) {
                 let reason = format!("the segment has {length_bytes} bytes: it was cut short");
                 return Err(StoreError::corrupt(&*disk, sequence, length_bytes, reason));
             }
             segments.push(Segment::new(sequence, length_bytes, file, None));
         }
-        drop_unfinished(&disk, &mut segments)?;
+        // The one that was prepared, and the one that had just begun.
+        let _ = drop_unfinished(&disk, &mut segments)? && drop_unfinished(&disk, &mut segments)?;
         if segments.is_empty() {
             return begin(disk, config, spare, voters);
         }
         config.raft_id = remove_before_restart(&disk, &config, &mut segments)?;
-        recover(disk, config, spare, segments)
+        let forgotten_bytes = drop_unsettled(&disk, &mut segments)?;
+        let mut recovered = recover(disk, config, spare, segments)?;
+        recovered.torn_bytes += forgotten_bytes;
+        Ok(recovered)
     }
 }
 
-/// A last segment without a head was being made when the machine stopped, unless something was written behind it.
-fn drop_unfinished(disk: &Arc<dyn Disk>, segments: &mut Vec<Arc<Segment>>) -> Result<(), StoreError> {
-    let Some(last) = segments.last() else { return Ok(()) };
+/// A last segment without a head was not begun when the machine stopped, unless something was durable behind it. True if
+/// there was one.
+fn drop_unfinished(disk: &Arc<dyn Disk>, segments: &mut Vec<Arc<Segment>>) -> Result<bool, StoreError> {
+    let Some(last) = segments.last() else { return Ok(false) };
     let mut reader = last.reader_at(0);
     let mut damaged = None;
     for expected in [RecordKind::Header, RecordKind::Checkpoint, RecordKind::HardState] {
@@ -113,14 +118,53 @@ fn drop_unfinished(disk: &Arc<dyn Disk>, segments: &mut Vec<Arc<Segment>>) -> Re
             }
         }
     }
-    let Some((offset, damage)) = damaged else { return Ok(()) };
+    let Some((offset, damage)) = damaged else { return Ok(false) };
     check_torn(disk, last, offset, damage)?;
     if segments.len() == 1 && last.sequence() > 1 {
         return Err(StoreError::corrupt(&**disk, last.sequence(), offset, damage));
     }
     disk.remove(&file_name(last.sequence())).map_err(StoreError::io(&**disk, "removing an unfinished segment"))?;
     segments.pop();
-    Ok(())
+    Ok(true)
+}
+
+/// The last segment may have begun before the end of the one before it was durable; then nothing in it has counted yet, and
+/// if that end was lost, it goes. Returns how many bytes went.
+fn drop_unsettled(disk: &Arc<dyn Disk>, segments: &mut Vec<Arc<Segment>>) -> Result<u64, StoreError> {
+    let [.., before, last] = &segments[..] else { return Ok(0) };
+    let io = |doing| StoreError::io(&**disk, doing);
+    let mut records = last.reader_at(0);
+    while let Some(record) = records.resynchronize().map_err(io("reading a segment"))? {
+        if record.header.synced_bytes > 0 {
+            // It counted: what is wrong with the one before is damage.
+            return Ok(0);
+        }
+    }
+    if is_complete(disk, before)? {
+        // The process may have died before this was synced, and the machine not.
+        before.file().sync().map_err(io("syncing a segment"))?;
+        return Ok(0);
+    }
+    let bytes = last.reader_at(0).end_of_written().map_err(io("reading a segment"))?;
+    disk.remove(&file_name(last.sequence())).map_err(io("removing an unsettled segment"))?;
+    segments.pop();
+    Ok(bytes)
+}
+
+/// Everything up to the seal is there.
+fn is_complete(disk: &Arc<dyn Disk>, segment: &Segment) -> Result<bool, StoreError> {
+    let mut records = segment.reader_at(0);
+    loop {
+        match records.next() {
+            Ok(record) if record.header.kind == RecordKind::Seal => return Ok(true),
+            Ok(_) => {}
+            Err(ReadStop::Io(source)) => return Err(StoreError::io(&**disk, "reading a segment")(source)),
+            Err(ReadStop::Damaged { offset, damage }) => {
+                refuse_newer(disk, segment.sequence(), offset, damage)?;
+                return Ok(false);
+            }
+        }
+    }
 }
 
 /// A checksum that matches says that this was written so, by a newer version.
@@ -192,10 +236,11 @@ fn begin(
     let machine = StateMachine::default().encode().into();
     let terms = TermRuns::starting_at(0, 0);
     let checkpoint = Checkpoint { index: 0, term: 0, terms: terms.clone(), conf_state, machine };
-    let active = new_segment(&disk, &spare, config, 1, 1, &checkpoint)?;
+    let active = new_segment(&disk, &spare, MIN_SEGMENT_BYTES, 1, 1, &checkpoint)?;
     let set = SegmentSet::new(disk.clone(), terms.clone());
     let mut log = writer(disk, set, spare, config, active);
-    log.start_segment(&checkpoint, 0)?;
+    log.start_segment(&checkpoint, &checkpoint.encode(), 0)?;
+    log.sync()?;
     let start = checkpoint.clone();
     let (tail, hard_state) = (Vec::new(), HardState::default());
     let raft_id = config.raft_id;
@@ -217,6 +262,7 @@ fn writer(
         active,
         written_bytes: 0,
         synced_bytes: 0,
+        before: None,
         buffer: Vec::new(),
         hard_state: HardState::default(),
         last_index: 0,
@@ -271,7 +317,6 @@ fn recover(
         set.insert(segment.clone());
     }
     let mut log = writer(disk.clone(), set, spare, config, segments[last].clone());
-    log.config.segment_bytes = segments[last].length_bytes();
     (log.written_bytes, log.synced_bytes) = (scan.end_offset, scan.end_offset);
     log.hard_state = scan.hard_state.clone();
     log.last_index = last_index;
@@ -280,11 +325,11 @@ fn recover(
     log.marked = scan.marked;
     log.locations = scan.tail.iter().map(|(_, location)| *location).collect();
     if scan.sealed {
-        log.config = config;
         let state = Checkpoint { terms: scan.terms.clone(), ..scan.checkpoint.clone() };
-        log.create_segment(&state, 0)?;
+        log.create_segment(&state, 0, 0)?;
+        log.sync()?;
     } else {
-        log.spare.request();
+        log.spare.request(log.active.sequence() + 1);
     }
     Ok(Recovered {
         log,

@@ -1,120 +1,140 @@
 //! The next segment's file, made ahead of time: filling it with zeros takes long, and it is where a full disk shows
 //! before anything was promised.
+//!
+//! It is durable, and so is its name, before anybody writes into it: a change of segments needs no sync of the directory.
+//! A segment of zeros is one that was never begun.
 
 use std::io;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::StoreError;
+use super::{SEGMENT_ALIGNMENT_BYTES, StoreError, file_name};
 use crate::disk::Disk;
 
-/// Name of the prepared file until it becomes a segment.
+/// Name of the file while it is made.
 pub(super) const SPARE_NAME: &str = "spare";
+
+/// A file that is made or to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Next {
+    sequence: u64,
+    length_bytes: u64,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nobody is making one.
     Absent,
-    Wanted,
+    Wanted(Next),
     Making,
-    Ready,
-    Closed,
+    Ready(Next),
+}
+
+struct Shared {
+    state: State,
+    /// Nobody runs [`Spare::serve`] any more, but for one file that it may still be at.
+    closed: bool,
+    /// The disk failed, for another reason than that it is full: no retry, which might only seem to succeed.
+    failed: Option<String>,
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// At most one prepared file.
 pub struct Spare {
     disk: Arc<dyn Disk>,
     length_bytes: u64,
-    /// Someone runs [`Spare::serve`]; else the writer makes the file itself.
-    background: bool,
-    state: Mutex<State>,
+    shared: Mutex<Shared>,
     changed: Condvar,
 }
 
 impl Spare {
-    /// With `background`, a thread is expected to run [`Spare::serve`].
+    /// Files of `length_bytes`, or longer ones where what is to be written needs it. With `background`, a thread is expected
+    /// to run [`Spare::serve`]; else the writer makes them itself.
     pub fn new(disk: Arc<dyn Disk>, length_bytes: u64, background: bool) -> Arc<Spare> {
-        let state = Mutex::new(State::Absent);
-        Arc::new(Spare { disk, length_bytes, background, state, changed: Condvar::new() })
+        let shared = Mutex::new(Shared { state: State::Absent, closed: !background, failed: None });
+        Arc::new(Spare { disk, length_bytes, shared, changed: Condvar::new() })
     }
 
-    fn make(&self) -> io::Result<()> {
-        let file = self.disk.create(SPARE_NAME, self.length_bytes)?;
-        file.sync()
+    fn make(&self, next: Next) -> io::Result<()> {
+        let file = self.disk.create(SPARE_NAME, next.length_bytes)?;
+        file.sync()?;
+        self.disk.rename(SPARE_NAME, &file_name(next.sequence))?;
+        self.disk.sync_directory()
     }
 
     /// Makes files when they are asked for, until [`Spare::close`].
     pub fn serve(&self) {
-        let mut state = self.state.lock();
-        loop {
-            match *state {
-                State::Closed => return,
-                State::Wanted => {
-                    *state = State::Making;
-                    drop(state);
-                    let made = self.make();
-                    state = self.state.lock();
-                    if *state == State::Making {
-                        // A failure is met again, and reported, by whoever needs the room.
-                        *state = if made.is_ok() { State::Ready } else { State::Absent };
-                    }
-                    self.changed.notify_all();
-                }
-                _ => self.changed.wait(&mut state),
-            }
-        }
-    }
-
-    /// Asks for a file to be made in the background.
-    pub fn request(&self) {
-        let mut state = self.state.lock();
-        if self.background && *state == State::Absent {
-            *state = State::Wanted;
+        let mut shared = self.shared.lock();
+        while !shared.closed {
+            let State::Wanted(next) = shared.state else {
+                self.changed.wait(&mut shared);
+                continue;
+            };
+            shared.state = State::Making;
+            drop(shared);
+            let made = self.make(next);
+            shared = self.shared.lock();
+            shared.state = if made.is_ok() { State::Ready(next) } else { State::Absent };
+            // A full disk is met again, and reported, by whoever needs the room.
+            shared.failed = made.err().filter(|error| !is_full(error)).map(|error| error.to_string());
             self.changed.notify_all();
         }
     }
 
-    /// Ends [`Spare::serve`].
+    /// Asks for the file of this segment to be made in the background.
+    pub(super) fn request(&self, sequence: u64) {
+        let mut shared = self.shared.lock();
+        if !shared.closed && shared.state == State::Absent {
+            shared.state = State::Wanted(Next { sequence, length_bytes: self.length_bytes });
+            self.changed.notify_all();
+        }
+    }
+
+    /// Ends [`Spare::serve`]. From now on the writer makes the file itself.
     pub fn close(&self) {
-        *self.state.lock() = State::Closed;
+        let mut shared = self.shared.lock();
+        shared.closed = true;
+        if matches!(shared.state, State::Wanted(_)) {
+            shared.state = State::Absent;
+        }
         self.changed.notify_all();
     }
 
-    /// True when a file is there, without waiting for it.
-    pub fn is_ready(&self) -> bool {
-        *self.state.lock() == State::Ready
-    }
-
-    /// Returns when a file is there, making it now if nobody else does.
-    pub fn ensure(&self) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
-        while matches!(*state, State::Wanted | State::Making) {
-            self.changed.wait(&mut state);
+    /// Returns the length of this segment's file, at least `needed_bytes`, when it is there; makes it now if nobody else does.
+    pub(super) fn ensure(&self, sequence: u64, needed_bytes: u64) -> Result<u64, StoreError> {
+        let mut shared = self.shared.lock();
+        // Also after the end: two who fill one file with zeros would destroy what the first of them to be done writes.
+        while matches!(shared.state, State::Wanted(_) | State::Making) {
+            self.changed.wait(&mut shared);
         }
-        if *state == State::Ready {
-            return Ok(());
+        if let Some(reason) = &shared.failed {
+            return Err(StoreError::io(&*self.disk, "preparing a segment")(io::Error::other(reason.clone())));
         }
-        self.make().map_err(|source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                StoreError::NoSpace { location: self.disk.location(), source }
-            }
-            _ => StoreError::io(&*self.disk, "preparing a segment")(source),
+        if let State::Ready(ready) = shared.state
+            && ready.sequence == sequence
+            && ready.length_bytes >= needed_bytes
+        {
+            return Ok(ready.length_bytes);
+        }
+        let length_bytes = self.length_bytes.max(needed_bytes).next_multiple_of(SEGMENT_ALIGNMENT_BYTES);
+        let next = Next { sequence, length_bytes };
+        // One that is too short stays until the longer one takes its name.
+        self.make(next).map_err(|source| match is_full(&source) {
+            true => StoreError::NoSpace { location: self.disk.location(), source },
+            false => StoreError::io(&*self.disk, "preparing a segment")(source),
         })?;
-        if *state != State::Closed {
-            *state = State::Ready;
-        }
-        Ok(())
+        shared.state = State::Ready(next);
+        Ok(length_bytes)
     }
 
-    /// Gives the file its name as a segment. The name is not yet durable.
-    pub(super) fn take(&self, name: &str) -> Result<(), StoreError> {
-        self.ensure()?;
-        self.disk.rename(SPARE_NAME, name).map_err(StoreError::io(&*self.disk, "naming a segment"))?;
-        let mut state = self.state.lock();
-        if *state != State::Closed {
-            *state = State::Absent;
-        }
-        Ok(())
+    /// Gives the file away, and returns its length.
+    pub(super) fn take(&self, sequence: u64, needed_bytes: u64) -> Result<u64, StoreError> {
+        let length_bytes = self.ensure(sequence, needed_bytes)?;
+        self.shared.lock().state = State::Absent;
+        Ok(length_bytes)
     }
 }

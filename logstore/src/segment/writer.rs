@@ -1,7 +1,8 @@
 //! The one writer of the segment files.
 //!
-//! Invariants: `synced_bytes <= written_bytes` of the active segment; a seal is durable before the next segment has a
-//! name; a segment's head (header, checkpoint, hard state) is durable before an entry is written behind it.
+//! Invariants: `synced_bytes <= written_bytes` of the active segment; `synced_bytes` is zero until all of the segment before
+//! is durable; the segment before that one is durable, and the name of the active one as well. So a change of segments
+//! syncs nothing, except where a whole segment was filled before the last change was durable.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -35,10 +36,16 @@ pub struct Location {
     pub offset: u64,
 }
 
+/// A complete segment whose end is not known to be durable.
+pub(super) struct Before {
+    segment: Arc<Segment>,
+    unsynced_bytes: u64,
+}
+
 /// Sizes, and whose log it is.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentConfig {
-    /// Size of a segment file.
+    /// Size of segment files that are begun from now on, unless what is written needs more. Those that exist keep theirs.
     pub segment_bytes: u64,
     /// A checkpoint is written this often, which bounds what is read again at a start.
     pub checkpoint_every_bytes: u64,
@@ -57,6 +64,8 @@ pub struct SegmentLog {
     /// Bytes of the active segment that were written (without what is still in `buffer`).
     pub(super) written_bytes: u64,
     pub(super) synced_bytes: u64,
+    /// The segment before, until its end is known to be durable.
+    pub(super) before: Option<Before>,
     pub(super) buffer: Vec<u8>,
     pub(super) hard_state: HardState,
     pub(super) last_index: u64,
@@ -68,8 +77,9 @@ pub struct SegmentLog {
     pub(super) marked: bool,
 }
 
-/// What is to be synced: the active segment's file, up to what was written when this was made.
+/// What is to be synced: the active segment's file, up to what was written when this was made, and the one before.
 pub struct Unsynced {
+    before: Option<Arc<dyn DiskFile>>,
     file: Arc<dyn DiskFile>,
     sequence: u64,
     written_bytes: u64,
@@ -78,6 +88,9 @@ pub struct Unsynced {
 impl Unsynced {
     /// Makes it durable, on any thread. A failure ends the node: see [`DiskFile::sync`].
     pub fn sync(&self) -> std::io::Result<()> {
+        if let Some(before) = &self.before {
+            before.sync()?;
+        }
         self.file.sync()
     }
 }
@@ -90,22 +103,27 @@ impl SegmentLog {
 
     fn remaining_bytes(&self) -> u64 {
         let used = self.written_bytes + self.buffer.len() as u64 + RESERVED_BYTES;
-        self.config.segment_bytes.saturating_sub(used)
+        self.active.length_bytes().saturating_sub(used)
     }
 
-    /// Makes sure that entries of `bytes` in total, framing included, can be written. With [`StoreError::NoSpace`]
-    /// nothing has happened, and it may be asked again.
+    /// What a segment needs beside its entries. Its checkpoint may have grown since the active one's.
+    fn beside_entries_bytes(&self) -> u64 {
+        RESERVED_BYTES + 2 * self.head_bytes + 4096
+    }
+
+    /// Makes sure that entries of `bytes` in total, framing included, can be written: by a longer segment than usual if need be,
+    /// as a leader with larger ones may send what does not fit into ours. With [`StoreError::NoSpace`] nothing has happened,
+    /// and it may be asked again.
     pub fn ensure_room(&self, bytes: u64) -> Result<(), StoreError> {
         if bytes <= self.remaining_bytes() {
             return Ok(());
         }
-        self.spare.ensure()
+        self.spare.ensure(self.active.sequence() + 1, bytes + self.beside_entries_bytes()).map(|_| ())
     }
 
-    /// Entries of this many bytes fit into an empty segment, framing included.
+    /// Entries of this many bytes fit into an empty segment of the usual size, framing included.
     pub fn segment_capacity_bytes(&self) -> u64 {
-        // The checkpoint may grow between its last writing and its next.
-        self.config.segment_bytes.saturating_sub(RESERVED_BYTES + 2 * self.head_bytes + 4096)
+        self.config.segment_bytes.saturating_sub(self.beside_entries_bytes())
     }
 
     /// What an entry takes in a segment.
@@ -148,31 +166,40 @@ impl SegmentLog {
         self.flush()
     }
 
-    /// What was written and is not known to be durable. A segment that was completed is durable.
+    /// What was written and is not known to be durable.
     pub fn unsynced(&self) -> Unsynced {
         let (sequence, written_bytes) = (self.active.sequence(), self.written_bytes);
-        Unsynced { file: self.active.file().clone(), sequence, written_bytes }
+        let before = self.before.as_ref().map(|before| before.segment.file().clone());
+        Unsynced { before, file: self.active.file().clone(), sequence, written_bytes }
     }
 
     /// It is durable now, or the node must stop.
     pub fn synced(&mut self, unsynced: &Unsynced, outcome: std::io::Result<()>) -> Result<(), StoreError> {
         outcome.map_err(StoreError::io(&*self.disk, "syncing a segment"))?;
+        // What was asked for before the active segment began says nothing of the end of the one before.
         if unsynced.sequence == self.active.sequence() {
             self.synced_bytes = self.synced_bytes.max(unsynced.written_bytes);
+            self.before = None;
         }
         Ok(())
     }
 
     /// Bytes that were written and are not known to be durable.
     pub fn unsynced_bytes(&self) -> u64 {
-        self.written_bytes - self.synced_bytes
+        let before_bytes = self.before.as_ref().map_or(0, |before| before.unsynced_bytes);
+        before_bytes + self.written_bytes - self.synced_bytes
+    }
+
+    /// A segment has begun and does not count yet: the log would not be found again without the segments before it.
+    pub fn is_changing(&self) -> bool {
+        self.synced_bytes < self.head_bytes
     }
 
     /// Leaves a mark when the last records have none behind them yet: without it, damage to the last group could not
     /// be told from a torn write. Costs no fsync.
     pub fn mark_if_idle(&mut self) -> Result<(), StoreError> {
         // The seal's room stays free.
-        let has_room = self.written_bytes + 2 * RECORD_HEADER_BYTES as u64 <= self.config.segment_bytes;
+        let has_room = self.written_bytes + 2 * RECORD_HEADER_BYTES as u64 <= self.active.length_bytes();
         if self.marked || self.synced_bytes != self.written_bytes || !has_room {
             return Ok(());
         }
@@ -201,7 +228,8 @@ impl SegmentLog {
         self.last_index = checkpoint.index;
         self.locations.clear();
         self.set.update_terms(|terms| *terms = checkpoint.terms.clone());
-        self.create_segment(checkpoint, FLAG_RESTARTED)?;
+        self.create_segment(checkpoint, FLAG_RESTARTED, 0)?;
+        self.sync()?;
         for segment in old {
             self.remove_segment(segment.sequence())?;
         }
@@ -283,44 +311,54 @@ impl SegmentLog {
         if bytes <= self.remaining_bytes() {
             return Ok(());
         }
-        self.rotate(&checkpoint())?;
+        self.rotate(&checkpoint(), bytes)?;
         assert!(bytes <= self.remaining_bytes(), "a record of {bytes} bytes does not fit into an empty segment");
         Ok(())
     }
 
-    pub(super) fn rotate(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    /// Goes on in a new segment, which has room for `bytes`.
+    fn rotate(&mut self, checkpoint: &Checkpoint, bytes: u64) -> Result<(), StoreError> {
+        if self.before.is_some() {
+            // The disk is slower than what is written: it has to catch up, or recovery would have to look further back.
+            self.sync()?;
+        }
         self.put(RecordKind::Seal, (self.last_index, 0), &[]);
         self.flush()?;
-        self.sync()?;
-        self.create_segment(checkpoint, 0)
+        let before = Before { segment: self.active.clone(), unsynced_bytes: self.written_bytes - self.synced_bytes };
+        self.create_segment(checkpoint, 0, bytes)?;
+        self.before = Some(before);
+        Ok(())
     }
 
-    pub(super) fn create_segment(&mut self, checkpoint: &Checkpoint, flags: u8) -> Result<(), StoreError> {
-        let sequence = self.active.sequence() + 1;
-        self.active = new_segment(&self.disk, &self.spare, self.config, sequence, self.last_index + 1, checkpoint)?;
-        self.start_segment(checkpoint, flags)
+    /// Begins the segment after the active one, which must be complete, with room for entries of `bytes`.
+    pub(super) fn create_segment(&mut self, checkpoint: &Checkpoint, flags: u8, bytes: u64) -> Result<(), StoreError> {
+        let (sequence, first_index) = (self.active.sequence() + 1, self.last_index + 1);
+        let payload = checkpoint.encode();
+        // The head's other two records are small.
+        let needed_bytes = bytes + RESERVED_BYTES + record_bytes(payload.len()) as u64 + 4 * RECORD_HEADER_BYTES as u64;
+        self.active = new_segment(&self.disk, &self.spare, needed_bytes, sequence, first_index, checkpoint)?;
+        self.start_segment(checkpoint, &payload, flags)
     }
 
     /// Writes the head of the segment that `active` has become.
-    pub(super) fn start_segment(&mut self, checkpoint: &Checkpoint, flags: u8) -> Result<(), StoreError> {
+    pub(super) fn start_segment(
+        &mut self,
+        checkpoint: &Checkpoint,
+        encoded: &[u8],
+        flags: u8,
+    ) -> Result<(), StoreError> {
         self.buffer.clear();
         (self.written_bytes, self.synced_bytes) = (0, 0);
         let mut payload = vec![flags];
         payload.extend_from_slice(&self.config.raft_id.to_le_bytes());
         self.put(RecordKind::Header, (self.last_index + 1, 0), &[&payload]);
-        self.put(RecordKind::Checkpoint, (checkpoint.index, checkpoint.term), &[&checkpoint.encode()]);
+        self.put(RecordKind::Checkpoint, (checkpoint.index, checkpoint.term), &[encoded]);
         self.put_hard_state();
         self.head_bytes = self.buffer.len() as u64;
-        if self.head_bytes > self.config.segment_bytes / 2 {
-            let reason = format!("a checkpoint of {} bytes does not fit into a segment", self.head_bytes);
-            return Err(StoreError::io(&*self.disk, "starting a segment")(std::io::Error::other(reason)));
-        }
         self.since_checkpoint_bytes = 0;
         self.flush()?;
-        self.sync()?;
-        self.disk.sync_directory().map_err(StoreError::io(&*self.disk, "naming a segment"))?;
         self.set.insert(self.active.clone());
-        self.spare.request();
+        self.spare.request(self.active.sequence() + 1);
         Ok(())
     }
 
@@ -329,7 +367,7 @@ impl SegmentLog {
             return Ok(());
         }
         let end_bytes = self.written_bytes + self.buffer.len() as u64;
-        assert!(end_bytes <= self.config.segment_bytes, "a segment is written up to {end_bytes} bytes, past its end");
+        assert!(end_bytes <= self.active.length_bytes(), "a segment is written up to {end_bytes} bytes, past its end");
         self.active
             .file()
             .write_at(self.written_bytes, &self.buffer)
@@ -342,26 +380,24 @@ impl SegmentLog {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
-        self.active.file().sync().map_err(StoreError::io(&*self.disk, "syncing a segment"))?;
-        self.synced_bytes = self.written_bytes;
-        Ok(())
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        let unsynced = self.unsynced();
+        self.synced(&unsynced, unsynced.sync())
     }
 }
 
 pub(super) fn new_segment(
     disk: &Arc<dyn Disk>,
     spare: &Spare,
-    config: SegmentConfig,
+    needed_bytes: u64,
     sequence: u64,
     first_index: u64,
     checkpoint: &Checkpoint,
 ) -> Result<Arc<Segment>, StoreError> {
-    let name = file_name(sequence);
-    spare.take(&name)?;
-    let file = disk.open(&name).map_err(StoreError::io(&**disk, "opening a segment"))?;
+    let length_bytes = spare.take(sequence, needed_bytes)?;
+    let file = disk.open(&file_name(sequence)).map_err(StoreError::io(&**disk, "opening a segment"))?;
     let machine = StateMachine::decode(checkpoint.machine.clone())
         .map_err(|error| StoreError::corrupt(&**disk, sequence, 0, error))?;
     let head = Head::new(first_index, checkpoint.index, &machine);
-    Ok(Segment::new(sequence, config.segment_bytes, file, Some(head)))
+    Ok(Segment::new(sequence, length_bytes, file, Some(head)))
 }

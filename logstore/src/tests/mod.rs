@@ -6,6 +6,8 @@ mod filter_tests;
 mod grpc_tests;
 mod node_tests;
 mod read_tests;
+mod segment_change_tests;
+mod segment_size_tests;
 mod segment_tests;
 mod shifted_tests;
 mod store_tests;

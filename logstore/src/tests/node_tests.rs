@@ -20,9 +20,9 @@ use crate::segment::{BranchCursor, Spare, StoreError, file_name, parse_file_name
 use crate::transport::{NoPeers, Transport};
 
 pub(super) const BRANCH: BranchId = BranchId(1);
-const SEGMENT_BYTES: u64 = 16 << 10;
+pub(super) const SEGMENT_BYTES: u64 = 16 << 10;
 
-fn config(node_id: u64, voters: &[u64]) -> NodeConfig {
+pub(super) fn config(node_id: u64, voters: &[u64]) -> NodeConfig {
     NodeConfig {
         core: CoreConfig {
             node_id,
@@ -215,6 +215,14 @@ pub(super) fn closed_log(disk: &SimulatedDisk, client: &mut Client) {
     disk.restart(0);
 }
 
+/// Names of the segments into which anything was written, oldest first.
+pub(super) fn begun_segments(disk: &SimulatedDisk) -> Vec<String> {
+    let mut names = disk.list().expect("list");
+    let is_begun = |name: &String| disk.contents(name).expect("exists").iter().any(|byte| *byte != 0);
+    names.retain(|name| parse_file_name(name).is_some() && is_begun(name));
+    names
+}
+
 /// After a clean stop every bit of what was written matters: a flipped one is reported, or changes nothing that a
 /// reader can see. Never is the answer silently wrong or short.
 #[test]
@@ -222,8 +230,7 @@ fn flipped_bits_are_never_silent() {
     let reference = SimulatedDisk::new();
     let mut client = Client::default();
     closed_log(&reference, &mut client);
-    let names = reference.list().expect("list");
-    let segments: Vec<String> = names.into_iter().filter(|name| parse_file_name(name).is_some()).collect();
+    let segments = begun_segments(&reference);
     assert!(segments.len() >= 2, "{segments:?}");
     let (mut detected, mut harmless) = (0, 0);
     for name in &segments {
@@ -414,6 +421,13 @@ pub(super) struct Cluster {
     pub(super) cut_off: Vec<u64>,
     snapshots: usize,
     voters: Vec<u64>,
+    /// Of nodes whose segments have another size.
+    pub(super) segment_bytes: BTreeMap<u64, u64>,
+}
+
+/// The settings of a node with segments of this size.
+pub(super) fn sized_config(node_id: u64, voters: &[u64], segment_bytes: u64) -> NodeConfig {
+    NodeConfig { segment_bytes, max_append_bytes: segment_bytes as usize / 4, ..config(node_id, voters) }
 }
 
 impl Cluster {
@@ -425,6 +439,7 @@ impl Cluster {
             cut_off: Vec::new(),
             snapshots: 0,
             voters: vec![1, 2, 3],
+            segment_bytes: BTreeMap::new(),
         };
         for id in 1..=3 {
             cluster.start(id);
@@ -436,7 +451,8 @@ impl Cluster {
     pub(super) fn with_members() -> Cluster {
         let (voters, wire, cut_off) = (Vec::new(), Wire::default(), Vec::new());
         let disks = (1..=3).map(|id| (id, SimulatedDisk::new())).collect();
-        let mut cluster = Cluster { disks, nodes: BTreeMap::new(), wire, cut_off, snapshots: 0, voters };
+        let (nodes, segment_bytes) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Cluster { disks, nodes, wire, cut_off, snapshots: 0, voters, segment_bytes };
         (1..=3).for_each(|id| cluster.start(id));
         let member = |id| (id, Member { raft_id: id, address: format!("node-{id}") });
         let members = Members::new("cluster".to_owned(), (1..=3).map(member).collect());
@@ -448,8 +464,12 @@ impl Cluster {
 
     pub(super) fn start(&mut self, id: u64) {
         let disk: Arc<dyn Disk> = Arc::new(self.disks[&id].clone());
-        let spare = Spare::new(disk.clone(), SEGMENT_BYTES, false);
-        let node = Node::open(config(id, &self.voters), disk, spare, &mut self.wire).expect("open");
+        let config = match self.segment_bytes.get(&id) {
+            Some(segment_bytes) => sized_config(id, &self.voters, *segment_bytes),
+            None => config(id, &self.voters),
+        };
+        let spare = Spare::new(disk.clone(), config.segment_bytes, false);
+        let node = Node::open(config, disk, spare, &mut self.wire).expect("open");
         self.nodes.insert(id, node);
     }
 

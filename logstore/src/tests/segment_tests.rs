@@ -10,7 +10,7 @@ use crate::disk::Disk;
 use crate::disk::simulated::SimulatedDisk;
 use crate::machine::StateMachine;
 use crate::members::Members;
-use crate::segment::{Checkpoint, Recovered, SegmentConfig, SegmentLog, Spare, read_entries};
+use crate::segment::{Checkpoint, Recovered, SegmentConfig, SegmentLog, Spare, StoreError, read_entries};
 
 const SEGMENT_BYTES: u64 = 16 << 10;
 
@@ -79,4 +79,26 @@ fn replaced_entries_before_a_checkpoint_do_not_keep_the_log_from_opening() {
 #[test]
 fn replaced_entries_up_to_a_seal_do_not_keep_the_log_from_opening() {
     check_replaced_entries(20, 34, 3);
+}
+
+/// A sync that fails while a file is prepared ends the node when it needs the file: another try might only seem to succeed.
+#[test]
+fn a_sync_that_fails_beside_the_node_while_a_segment_is_prepared_is_not_tried_again() {
+    let simulated = SimulatedDisk::new();
+    let disk: Arc<dyn Disk> = Arc::new(simulated.clone());
+    let spare = Spare::new(disk.clone(), SEGMENT_BYTES, true);
+    let config = SegmentConfig { segment_bytes: SEGMENT_BYTES, checkpoint_every_bytes: 1 << 20, raft_id: 1 };
+    // The first file is made by the writer: nobody else is there yet.
+    let log = SegmentLog::open(disk, config, spare.clone(), &[1]).expect("an empty disk").log;
+    simulated.fail_next_sync();
+    let maker = {
+        let spare = spare.clone();
+        std::thread::spawn(move || spare.serve())
+    };
+    for _ in 0..3 {
+        assert!(matches!(log.ensure_room(SEGMENT_BYTES), Err(StoreError::Io { .. })));
+    }
+    spare.close();
+    maker.join().expect("it ends");
+    assert!(matches!(log.ensure_room(SEGMENT_BYTES), Err(StoreError::Io { .. })));
 }
