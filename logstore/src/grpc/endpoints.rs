@@ -9,6 +9,7 @@ use proto::logstore::log_service_client::LogServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
 use super::MAX_MESSAGE_BYTES;
+use super::versions::{Versioned, telling};
 use crate::client::LogError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -17,7 +18,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A client of one node.
-pub(super) type NodeClient = LogServiceClient<Channel>;
+pub(super) type NodeClient = LogServiceClient<Versioned<Channel>>;
 
 /// See the module.
 pub(super) struct Endpoints {
@@ -44,7 +45,7 @@ fn connect(address: &str) -> Result<NodeClient, LogError> {
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20);
-    Ok(LogServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE_BYTES))
+    Ok(LogServiceClient::new(telling(endpoint.connect_lazy())).max_decoding_message_size(MAX_MESSAGE_BYTES))
 }
 
 impl Endpoints {

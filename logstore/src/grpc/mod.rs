@@ -10,6 +10,7 @@ mod operator;
 mod raft_server;
 mod remote;
 mod server;
+pub(crate) mod versions;
 mod watch;
 
 pub(crate) use convert::{from_failure, to_failure};

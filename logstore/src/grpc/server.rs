@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use super::MAX_MESSAGE_BYTES;
 use super::convert::{to_failure, to_value};
 use super::gather::gather;
+use super::versions::{Versioned, checking};
 use crate::client::{LogChunk, LogClient, LogError, MetadataClient, SwapOutcome};
 use crate::filter::{FilteredChunk, Filtering, Pieces, StreamFilter, StreamPiece, filtered, unfiltered};
 
@@ -29,8 +30,9 @@ impl LogServer {
         log: Arc<dyn LogClient>,
         metadata: Arc<dyn MetadataClient>,
         filtering: Option<Arc<dyn Filtering>>,
-    ) -> LogServiceServer<LogServer> {
-        LogServiceServer::new(LogServer { log, metadata, filtering }).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    ) -> Versioned<LogServiceServer<LogServer>> {
+        let server = LogServer { log, metadata, filtering };
+        checking(LogServiceServer::new(server).max_decoding_message_size(MAX_MESSAGE_BYTES))
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::frame::{FrameReader, Kind, MAX_PAYLOAD_BYTES, decode, put_frame, put_message};
 use super::peers::greet;
 use super::send_buffer::SendBuffer;
-use super::{CONNECT_TIMEOUT, HELLO_TIMEOUT, prepare};
+use super::{CLIENT_VERSIONS, CONNECT_TIMEOUT, HELLO_TIMEOUT, prepare};
 use crate::client::LogError;
 use crate::grpc::from_failure;
 
@@ -109,7 +109,12 @@ impl AppendStream {
         let task = runtime.spawn(async move {
             let error = match served.serve(near).await {
                 Ok(()) => broken(),
-                Err(error) => LogError::Unavailable { reason: format!("{}: {error}", served.address) },
+                Err(error) => {
+                    if error.kind() == std::io::ErrorKind::PermissionDenied {
+                        tracing::warn!(node = served.address, reason = %error, "a log node takes no appends from us");
+                    }
+                    LogError::Unavailable { reason: format!("{}: {error}", served.address) }
+                }
             };
             served.end(error);
         });
@@ -189,7 +194,9 @@ impl Shared {
     async fn connect(&self, near: String) -> std::io::Result<TcpStream> {
         let mut stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await??;
         prepare(&stream)?;
-        greet(&mut stream, &wire::StreamHello { introduction: None, near }).await?;
+        let (version, lowest_version) = (CLIENT_VERSIONS.newest, CLIENT_VERSIONS.lowest);
+        let hello = wire::StreamHello { introduction: None, near, version, lowest_version };
+        greet(&mut stream, &hello).await?;
         Ok(stream)
     }
 

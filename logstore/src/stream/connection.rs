@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::frame::{FrameReader, Kind, MAX_HELLO_BYTES, MAX_PAYLOAD_BYTES, decode, put_frame, put_message};
-use super::{Credentials, HELLO_TIMEOUT, PREFACE, prepare};
+use super::versions::{NODE_AND_CLIENT, Versions};
+use super::{CLIENT_VERSIONS, Credentials, HELLO_TIMEOUT, PEER_VERSIONS, PREFACE, prepare};
 use crate::client::{LogClient, LogError};
 use crate::grpc::to_failure;
 use crate::identity::node_id;
@@ -53,20 +54,27 @@ impl Connection {
             Ok((preface, hello, frames))
         };
         let (preface, hello, mut frames) = tokio::time::timeout(HELLO_TIMEOUT, hello).await??;
-        let refusal = if preface == PREFACE {
-            hello.introduction.as_ref().and_then(|shown| {
-                self.credentials
-                    .as_ref()
-                    .map_or(Some("this log node has no peers".to_owned()), |own| own.check(shown).err())
-            })
-        } else {
-            Some(format!("this log node speaks version {} of the stream protocol", PREFACE[7]))
+        let (spoken, accepted) = match &hello.introduction {
+            _ if preface != PREFACE => {
+                let spoken = PREFACE[PREFACE.len() - 1];
+                (CLIENT_VERSIONS, Err(format!("this log node speaks version {spoken} of the stream protocol")))
+            }
+            Some(shown) => {
+                let no_peers = || Err("this log node has no peers".to_owned());
+                (PEER_VERSIONS, self.credentials.as_ref().map_or_else(no_peers, |own| own.check(shown)))
+            }
+            None => {
+                let told = Versions::told(hello.version, hello.lowest_version);
+                (CLIENT_VERSIONS, CLIENT_VERSIONS.check(told, NODE_AND_CLIENT))
+            }
         };
+        let refusal = accepted.err().unwrap_or_default();
+        let answer = wire::StreamWelcome { refusal, version: spoken.newest, lowest_version: spoken.lowest };
         let mut welcome = Vec::new();
-        put_message(&mut welcome, Kind::Welcome, &wire::StreamWelcome { refusal: refusal.clone().unwrap_or_default() });
+        put_message(&mut welcome, Kind::Welcome, &answer);
         write.write_all(&welcome).await?;
-        if let Some(refusal) = refusal {
-            return Err(std::io::Error::other(refusal));
+        if !answer.refusal.is_empty() {
+            return Err(std::io::Error::other(answer.refusal));
         }
         frames.set_limit(MAX_PAYLOAD_BYTES);
         match hello.introduction {

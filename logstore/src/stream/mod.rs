@@ -8,7 +8,7 @@
 //! ```text
 //!   caller                          node
 //!     0xA1 "ALVLOG" version ───────►          who speaks no HTTP/2
-//!     hello ───────────────────────►          a node: cluster, secret, number · a writer: the log node beside it
+//!     hello ───────────────────────►          a node: cluster, secret, number · a writer: the log node beside it · versions
 //!        ◄──────────────────────────  welcome, or why not
 //!     appends or Raft's messages ──►
 //!        ◄──────────────────────────  answers to appends
@@ -30,7 +30,8 @@ pub(crate) use append::{Append, AppendStream, Queued};
 pub(crate) use connection::Connection;
 pub use incoming::incoming;
 pub use peers::{Credentials, PeerTransport};
-pub use versions::{LOWEST_PEER_VERSION, PEER_VERSION};
+pub(crate) use versions::NODE_AND_CLIENT;
+pub use versions::{CLIENT_VERSIONS, PEER_VERSIONS, Versions};
 
 use std::time::Duration;
 

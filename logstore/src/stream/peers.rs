@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::frame::{FrameReader, Kind, MAX_HELLO_BYTES, decode, put_frame, put_message};
 use super::send_buffer::SendBuffer;
-use super::versions::{LOWEST_PEER_VERSION, PEER_VERSION, check_versions};
+use super::versions::{CLIENT_AND_NODE, CLIENT_VERSIONS, PEER_VERSIONS, Parties, Versions};
 use super::{CONNECT_TIMEOUT, HELLO_TIMEOUT, PREFACE, prepare};
 use crate::identity::node_id;
 use crate::members::Members;
@@ -30,6 +30,8 @@ use crate::transport::Transport;
 
 /// No message is added to so many bytes that wait for a peer.
 const QUEUE_BYTES: usize = 64 << 20;
+/// For messages.
+const PEER_PROTOCOL: &str = "protocol between log nodes";
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,8 +55,8 @@ impl Credentials {
             cluster: self.cluster.clone(),
             token: self.token.clone(),
             node_id: self.node_id,
-            version: PEER_VERSION,
-            lowest_version: LOWEST_PEER_VERSION,
+            version: PEER_VERSIONS.newest,
+            lowest_version: PEER_VERSIONS.lowest,
         }
     }
 
@@ -66,7 +68,13 @@ impl Credentials {
         if !same_secret(shown.token.as_bytes(), self.token.as_bytes()) {
             return Err("the cluster's token does not match".to_owned());
         }
-        check_versions(shown)
+        let other = match shown.node_id {
+            0 => "the operator's program".to_owned(),
+            node => format!("log node {node}"),
+        };
+        let own = format!("log node {}", self.node_id);
+        let parties = Parties { own: &own, other: &other, protocol: PEER_PROTOCOL };
+        PEER_VERSIONS.check(Versions::told(shown.version, shown.lowest_version), parties)
     }
 }
 
@@ -250,7 +258,8 @@ impl Sender {
     async fn connect(&self) -> std::io::Result<TcpStream> {
         let mut stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await??;
         prepare(&stream)?;
-        let hello = wire::StreamHello { introduction: Some(self.credentials.introduction()), near: String::new() };
+        let introduction = Some(self.credentials.introduction());
+        let hello = wire::StreamHello { introduction, ..wire::StreamHello::default() };
         greet(&mut stream, &hello).await?;
         Ok(stream)
     }
@@ -268,7 +277,15 @@ pub(super) async fn greet(stream: &mut TcpStream, hello: &wire::StreamHello) -> 
     if !welcome.refusal.is_empty() {
         return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, welcome.refusal));
     }
-    Ok(())
+    // A node that is older than the versions' being told has not checked ours.
+    let (own, parties) = match hello.introduction {
+        Some(_) => {
+            (PEER_VERSIONS, Parties { own: "this log node", other: "the other log node", protocol: PEER_PROTOCOL })
+        }
+        None => (CLIENT_VERSIONS, CLIENT_AND_NODE),
+    };
+    own.check(Versions::told(welcome.version, welcome.lowest_version), parties)
+        .map_err(|reason| std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason))
 }
 
 /// Resolves when the other side, which has nothing to say, has gone.

@@ -47,7 +47,7 @@ async fn callers_are_refused_or_let_go() {
 
     let hello = |cluster, token| wire::StreamHello {
         introduction: Some(credentials(cluster, token).introduction()),
-        near: String::new(),
+        ..wire::StreamHello::default()
     };
     for (cluster, token, reason) in [("d", "t", "belongs to log cluster"), ("c", "u", "token"), ("c", "", "token")] {
         let mut stream = connect().await;
@@ -123,6 +123,47 @@ async fn appends_that_the_socket_does_not_take_at_once_keep_their_order() {
     let gap = remote.append(BranchId(1), grant.epoch, Lsn(3), Bytes::from_static(b"x")).await;
     assert_eq!(gap, Err(LogError::Gap { branch: BranchId(1), start_lsn: Lsn(3), end_lsn: end }));
     tokio::task::block_in_place(|| store.shutdown());
+}
+
+/// Either side finds out that they have no version in common, and says which is to be upgraded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_and_nodes_without_a_version_in_common_do_not_talk() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (store, address, _others) = node(directory.path()).await;
+    let Versions { newest, lowest } = CLIENT_VERSIONS;
+    let spoken = format!("the log node {lowest} to {newest}");
+    for (version, lowest_version, fits) in [(0, 0, true), (newest, lowest, true), (9, newest, true), (9, 8, false)] {
+        let mut stream = TcpStream::connect(&address).await.expect("it listens");
+        let hello = wire::StreamHello { version, lowest_version, ..wire::StreamHello::default() };
+        match greet(&mut stream, &hello).await {
+            Ok(()) => assert!(fits, "{lowest_version} to {version}"),
+            Err(refused) => {
+                assert!(!fits && refused.kind() == std::io::ErrorKind::PermissionDenied, "{refused}");
+                let refused = refused.to_string();
+                let told = ["versions 8 to 9", &spoken, "upgrade the log node first"];
+                assert!(told.iter().all(|part| refused.contains(part)), "{refused}");
+            }
+        }
+    }
+    tokio::task::block_in_place(|| store.shutdown());
+
+    // A node that takes anybody, of another version: the writer leaves it, and what it is told says why.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("bound").to_string();
+    let newer = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("it connects");
+        let mut welcome = Vec::new();
+        let told = wire::StreamWelcome { version: 9, lowest_version: 8, ..wire::StreamWelcome::default() };
+        put_message(&mut welcome, Kind::Welcome, &told);
+        stream.write_all(&welcome).await.expect("open");
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    });
+    let stream = AppendStream::open(address, String::new(), &tokio::runtime::Handle::current());
+    let append = Append { branch: BranchId(1), epoch: Epoch(1), start_lsn: Lsn(0), bytes: Bytes::from_static(b"x") };
+    let Err(LogError::Unavailable { reason }) = stream.queue(1, &append).outcome().await else { panic!("refused") };
+    let told = ["the log node speaks versions 8 to 9", "upgrade the client first"];
+    assert!(told.iter().all(|part| reason.contains(part)), "{reason}");
+    newer.abort();
 }
 
 /// A node that says welcome, or not even that, and nothing more; it takes what it is sent if it `reads`.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use proto::logstore as wire;
+use proto::logstore::log_service_client::LogServiceClient;
 use storage::{BranchId, Epoch, Lsn};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -10,7 +11,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use super::serve;
 use crate::client::{LogClient, LogError, MetadataClient, SwapOutcome};
 use crate::grpc::{RaftServer, RemoteLog};
-use crate::stream::{Credentials, LOWEST_PEER_VERSION, PEER_VERSION};
+use crate::stream::{CLIENT_VERSIONS, Credentials, PEER_VERSIONS};
 use crate::{LogStore, LogStoreConfig};
 
 const BRANCH: BranchId = BranchId(3);
@@ -126,10 +127,41 @@ async fn nodes_without_a_version_in_common_do_not_talk() {
         let mut client = crate::cluster::peer_client(&address).expect("an address");
         client.view(wire::ViewRequest { introduction }).await.map(tonic::Response::into_inner)
     };
-    for (version, lowest) in [(0, 0), (PEER_VERSION, LOWEST_PEER_VERSION), (PEER_VERSION + 5, PEER_VERSION)] {
+    let newest = PEER_VERSIONS.newest;
+    for (version, lowest) in [(0, 0), (newest, PEER_VERSIONS.lowest), (newest + 5, newest)] {
         assert_eq!(view(version, lowest).await.expect("talks").failure, None, "{lowest} to {version}");
     }
-    let refused = view(PEER_VERSION + 5, PEER_VERSION + 1).await.expect_err("no version in common");
+    let refused = view(newest + 5, newest + 1).await.expect_err("no version in common");
     assert_eq!(refused.code(), tonic::Code::PermissionDenied);
-    assert!(refused.message().contains("versions 2 to 6"), "{}", refused.message());
+    let told = ["log node 2 speaks versions 2 to 6", "log node 1 1 to 1", "upgrade log node 1 first"];
+    assert!(told.iter().all(|part| refused.message().contains(part)), "{}", refused.message());
+}
+
+/// Calls say which versions their client speaks; without a word they count as the first version's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_without_a_version_in_common_are_told_why() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let store = LogStore::open(LogStoreConfig::new(directory.path())).expect("open");
+    let (address, server) = super::serve(&store, None).await;
+    let client = LogServiceClient::connect(format!("http://{address}")).await.expect("it listens");
+    let status = async |header: Option<String>| {
+        let mut request = tonic::Request::new(wire::StatusRequest { branch: BRANCH.0 });
+        if let Some(header) = header {
+            request.metadata_mut().insert(crate::grpc::versions::HEADER, header.parse().expect("a header"));
+        }
+        client.clone().status(request).await.map(|_| ())
+    };
+    let newest = CLIENT_VERSIONS.newest;
+    for header in [None, Some(CLIENT_VERSIONS.to_string()), Some(format!("{newest}-{}", newest + 5))] {
+        let answered = status(header.clone()).await;
+        assert!(answered.is_ok(), "{header:?}: {answered:?}");
+    }
+    let refused = status(Some(format!("{}-{}", newest + 1, newest + 5))).await.expect_err("no version in common");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    let told = format!("the client speaks versions {} to {}", newest + 1, newest + 5);
+    let message = refused.message();
+    assert!(message.contains(&told) && message.ends_with("upgrade the log node first"), "{message}");
+    let malformed = status(Some("one".to_owned())).await.expect_err("no range");
+    assert_eq!(malformed.code(), tonic::Code::InvalidArgument);
+    server.abort();
 }
