@@ -9,8 +9,8 @@ use bytes::Bytes;
 use storage::batch::{BatchDecoder, BatchEncoder, BatchError, MIN_PART_BYTES};
 use storage::layer::format::LayerIdentity;
 use storage::layer::{
-    LayerCache, LayerDescriptor, LayerEntry, LayerError, LayerKind, LayerName, LayerReader, RunSettings, RunWriter,
-    layer_key, shard_prefix,
+    DiskCache, LayerCache, LayerDescriptor, LayerEntry, LayerError, LayerKind, LayerName, LayerReader, RunSettings,
+    RunWriter, layer_key, shard_prefix,
 };
 use storage::layout::ShardLayout;
 use storage::manifest::{Manifest, ManifestError, TimeMark};
@@ -365,5 +365,40 @@ fn upkeep_rows() {
         }
         let longer = [value, &[0]].concat();
         assert!(Upkeep::decode(key, &longer).is_err(), "{row:?}: bytes behind the value");
+    }
+}
+
+/// A piece of the layers' cache on local disk: what an earlier program left there is used, what is damaged or another piece's is
+/// fetched anew.
+#[tokio::test]
+async fn pieces_of_the_cache_on_disk() {
+    const KEY: &str = "shard/7/layer-1";
+    const NAME: &str = "shard_7_layer-1.0.piece";
+    let content: Bytes = (0..1000u32).map(|at| (at * 7 + at / 256) as u8).collect();
+    let (full, empty) = (ObjectStore::memory(RetryPolicy::none()), ObjectStore::memory(RetryPolicy::none()));
+    full.put(KEY, content.clone()).await.expect("put");
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = DiskCache::open(directory.path(), 1 << 20).expect("opens");
+    assert_eq!(cache.get_range(&full, KEY, 1000, 100..200).await, Ok(content.slice(100..200)));
+    let bytes = golden("cache_piece", &std::fs::read(directory.path().join(NAME)).expect("it is there"));
+
+    // Whether a program that finds the piece under this name reads it from there: the store has nothing.
+    let is_read = async |name: &str, key: &str, piece: &[u8]| {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join(name), piece).expect("written");
+        let cache = DiskCache::open(directory.path(), 1 << 20).expect("opens");
+        let found = cache.get_range(&empty, key, 1000, 0..1000).await;
+        assert!(found.is_err() || found.as_ref() == Ok(&content), "a wrong answer");
+        found.is_ok()
+    };
+    assert!(is_read(NAME, KEY, &bytes).await);
+    assert!(!is_read("shard_8_layer-1.0.piece", "shard/8/layer-1", &bytes).await, "another layer's piece");
+    for length in (0..bytes.len()).step_by(37) {
+        assert!(!is_read(NAME, KEY, &bytes[..length]).await, "cut to {length} bytes");
+    }
+    for byte in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[byte] ^= 1 << (byte % 8);
+        assert!(!is_read(NAME, KEY, &damaged).await, "bit {} of byte {byte} flipped", byte % 8);
     }
 }

@@ -4,6 +4,9 @@
 //! synced file beside its destination, moves it there, and syncs the directory. Updates are compared and moved under
 //! an exclusive lock on a file of the store, which the kernel gives up when a process dies.
 //!
+//! A sync that fails after an object was moved ends the store: the object would be read back and taken for written, and syncing
+//! again would promise what nobody knows. So nothing is read or written any more until the store is opened anew.
+//!
 //! An object's ETag is made of inode, modification time in microseconds, and size. An update therefore gets a later time
 //! than what it replaces: otherwise a reused inode could make an old ETag valid again.
 
@@ -13,8 +16,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,6 +41,43 @@ pub struct DurableLocal {
     root: PathBuf,
     /// Directories already known to be durable themselves.
     directories: Arc<Mutex<HashSet<PathBuf>>>,
+    syncs: Arc<Syncs>,
+}
+
+/// Makes a file or a directory durable.
+pub(super) type Sync = fn(&File) -> std::io::Result<()>;
+
+/// Syncs, and the first of them that failed where that was too late.
+#[derive(Debug)]
+struct Syncs {
+    sync: Sync,
+    failed: OnceLock<String>,
+}
+
+impl Syncs {
+    /// Of a file that has no name as an object yet: a failure only means that it gets none.
+    fn staged(&self, file: &File) -> std::io::Result<()> {
+        (self.sync)(file)
+    }
+
+    /// Of what has its name already.
+    fn placed(&self, path: &FsPath) -> std::io::Result<()> {
+        let file = File::open(path)?;
+        (self.sync)(&file).inspect_err(|error| {
+            let _ = self.failed.set(format!("syncing {} has failed: {error}", path.display()));
+        })
+    }
+
+    /// Refuses everything once a sync has failed.
+    fn check(&self) -> Result<()> {
+        match self.failed.get() {
+            None => Ok(()),
+            Some(reason) => {
+                let source = format!("{reason}; the store takes and gives nothing more until it is opened anew").into();
+                Err(Error::NotSupported { source })
+            }
+        }
+    }
 }
 
 impl fmt::Display for DurableLocal {
@@ -54,18 +94,14 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.map_err(|source| Error::JoinError { source })?
 }
 
-fn sync_directory(directory: &FsPath) -> std::io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 /// Creates `directory` and its missing ancestors so that they survive a power cut.
-fn create_directories(directory: &FsPath, known: &Mutex<HashSet<PathBuf>>) -> std::io::Result<()> {
+fn create_directories(directory: &FsPath, known: &Mutex<HashSet<PathBuf>>, syncs: &Syncs) -> std::io::Result<()> {
     if known.lock().contains(directory) {
         return Ok(());
     }
     std::fs::create_dir_all(directory)?;
     for ancestor in directory.ancestors().filter(|a| !a.as_os_str().is_empty()) {
-        match sync_directory(ancestor) {
+        match syncs.placed(ancestor) {
             // Directories that we may not open were not made by us.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
             outcome => outcome?,
@@ -76,7 +112,7 @@ fn create_directories(directory: &FsPath, known: &Mutex<HashSet<PathBuf>>) -> st
 }
 
 /// Writes a synced file beside `destination`. The `#digits` suffix keeps it out of listings.
-fn stage(destination: &FsPath, payload: &PutPayload) -> std::io::Result<(File, PathBuf)> {
+fn stage(destination: &FsPath, payload: &PutPayload, syncs: &Syncs) -> std::io::Result<(File, PathBuf)> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     loop {
         let number = u64::from(std::process::id()) * 1_000_000_000 + COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -87,7 +123,7 @@ fn stage(destination: &FsPath, payload: &PutPayload) -> std::io::Result<(File, P
             Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
             outcome => outcome?,
         };
-        let written = payload.iter().try_for_each(|part| file.write_all(part)).and_then(|()| file.sync_all());
+        let written = payload.iter().try_for_each(|part| file.write_all(part)).and_then(|()| syncs.staged(&file));
         if let Err(error) = written {
             let _ = std::fs::remove_file(&staged);
             return Err(error);
@@ -119,21 +155,27 @@ fn remove_staged(directory: &FsPath) -> std::io::Result<()> {
 impl DurableLocal {
     /// Opens a directory, creating it if missing, and removes what writers that died left half done.
     pub fn open(root: &FsPath) -> Result<DurableLocal> {
+        DurableLocal::open_with(root, File::sync_all)
+    }
+
+    /// The same, with something else in the place of [`File::sync_all`].
+    pub(super) fn open_with(root: &FsPath, sync: Sync) -> Result<DurableLocal> {
+        let syncs = Arc::new(Syncs { sync, failed: OnceLock::new() });
         let directories = Arc::new(Mutex::new(HashSet::new()));
-        create_directories(root, &directories).map_err(failed)?;
+        create_directories(root, &directories, &syncs).map_err(failed)?;
         let root = root.canonicalize().map_err(failed)?;
         remove_staged(&root).map_err(failed)?;
         let files = Arc::new(LocalFileSystem::new_with_prefix(&root)?);
-        Ok(DurableLocal { files, root, directories })
+        Ok(DurableLocal { files, root, directories, syncs })
     }
 
     /// Moves staged bytes to `destination`: over what is there, or only where nothing is.
     async fn place(&self, destination: PathBuf, payload: PutPayload, overwrite: bool) -> Result<()> {
-        let known = self.directories.clone();
+        let (known, syncs) = (self.directories.clone(), self.syncs.clone());
         blocking(move || {
             let directory = destination.parent().expect("an object's path lies below the root").to_owned();
-            create_directories(&directory, &known).map_err(failed)?;
-            let (_, staged) = match stage(&destination, &payload) {
+            create_directories(&directory, &known, &syncs).map_err(failed)?;
+            let (_, staged) = match stage(&destination, &payload, &syncs) {
                 // The directory went away behind our back: forget that it was there, so that a retry makes it.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     known.lock().clear();
@@ -157,7 +199,7 @@ impl DurableLocal {
                 let _ = std::fs::remove_file(&staged);
             }
             placed?;
-            sync_directory(&directory).map_err(failed)
+            syncs.placed(&directory).map_err(failed)
         })
         .await
     }
@@ -186,17 +228,18 @@ impl DurableLocal {
             let path = location.to_string();
             return Err(Error::Precondition { path, source: "precondition failed: the object has changed".into() });
         }
+        let syncs = self.syncs.clone();
         blocking(move || {
-            let (file, staged) = stage(&destination, &payload).map_err(failed)?;
+            let (file, staged) = stage(&destination, &payload, &syncs).map_err(failed)?;
             let place = || -> std::io::Result<()> {
                 let (old, new) = (std::fs::metadata(&destination)?.modified()?, file.metadata()?.modified()?);
                 let least = old + Duration::from_micros(1);
                 if new < least {
                     file.set_modified(least)?;
-                    file.sync_all()?;
+                    syncs.staged(&file)?;
                 }
                 std::fs::rename(&staged, &destination)?;
-                sync_directory(destination.parent().expect("an object's path lies below the root"))
+                syncs.placed(destination.parent().expect("an object's path lies below the root"))
             };
             let placed = place().map_err(failed);
             if placed.is_err() {
@@ -218,6 +261,7 @@ impl DurableLocal {
 #[async_trait]
 impl ObjectStore for DurableLocal {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.syncs.check()?;
         let destination = self.files.path_to_filesystem(location)?;
         match options.mode {
             PutMode::Overwrite => {
@@ -242,19 +286,22 @@ impl ObjectStore for DurableLocal {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
+        self.syncs.check()?;
         let path = self.files.path_to_filesystem(location)?;
         let directory = path.parent().expect("an object's path lies below the root").to_owned();
-        let known = self.directories.clone();
-        blocking(move || create_directories(&directory, &known).map_err(failed)).await?;
+        let (known, syncs) = (self.directories.clone(), self.syncs.clone());
+        blocking(move || create_directories(&directory, &known, &syncs).map_err(failed)).await?;
         let parts = self.files.put_multipart_opts(location, options).await?;
-        Ok(Box::new(DurableUpload { parts, path }))
+        Ok(Box::new(DurableUpload { parts, path, syncs: self.syncs.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.syncs.check()?;
         self.files.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.syncs.check()?;
         self.files.get_ranges(location, ranges).await
     }
 
@@ -281,6 +328,7 @@ impl ObjectStore for DurableLocal {
 struct DurableUpload {
     parts: Box<dyn MultipartUpload>,
     path: PathBuf,
+    syncs: Arc<Syncs>,
 }
 
 #[async_trait]
@@ -290,12 +338,13 @@ impl MultipartUpload for DurableUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
+        self.syncs.check()?;
         let result = self.parts.complete().await?;
-        let path = self.path.clone();
+        let (path, syncs) = (self.path.clone(), self.syncs.clone());
         // Nobody reads the object before this returns, so syncing it in its final place is early enough.
         blocking(move || {
-            File::open(&path).and_then(|file| file.sync_all()).map_err(failed)?;
-            sync_directory(path.parent().expect("an object's path lies below the root")).map_err(failed)
+            syncs.placed(&path).map_err(failed)?;
+            syncs.placed(path.parent().expect("an object's path lies below the root")).map_err(failed)
         })
         .await?;
         Ok(result)

@@ -177,3 +177,57 @@ async fn lost_answers_are_settled_by_reading_back() {
         assert_eq!(outcome.is_ok(), won, "{fates:?}: {outcome:?}");
     }
 }
+
+/// FAULTS 6: each sync of a local store fails in turn. What was not made durable is not acknowledged, also not because it can be
+/// read back; and where an object had its name already, the store gives and takes nothing more.
+#[tokio::test]
+async fn a_failed_sync_acknowledges_nothing() {
+    /// Syncs until the one that fails, and then whether that was of a directory.
+    static FAILURES: parking_lot::Mutex<(Option<u64>, Option<bool>)> = parking_lot::Mutex::new((None, None));
+    fn sync(file: &std::fs::File) -> std::io::Result<()> {
+        let mut failures = FAILURES.lock();
+        match &mut failures.0 {
+            Some(0) => {
+                *failures = (None, Some(file.metadata()?.is_dir()));
+                Err(std::io::Error::other("simulated fsync failure"))
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+    let (mut of_directories, mut of_files) = (0, 0);
+    for fails_at in 0.. {
+        let directory = tempfile::tempdir().expect("a directory");
+        let files = DurableLocal::open_with(directory.path(), sync).expect("opens");
+        let store = ObjectStore::new(Arc::new(files), Path::default(), RetryPolicy::immediate(3));
+        *FAILURES.lock() = (Some(fails_at), None);
+        let mut outcomes = Vec::new();
+        let mut note = |is_ok: bool| outcomes.push((is_ok, FAILURES.lock().1));
+        note(store.put("a/one", Bytes::from_static(b"one")).await.is_ok());
+        let first = store.swap("a/manifest", None, Bytes::from_static(b"first")).await;
+        note(first.is_ok());
+        if let Ok(first) = first {
+            note(store.swap("a/manifest", Some(&first), Bytes::from_static(b"second")).await.is_ok());
+        }
+        let mut upload = store.upload("b/large");
+        note(upload.write(&[7; 100]).await.is_ok() && upload.finish().await.is_ok());
+        note(store.get("a/one").await.is_ok());
+        let Some(is_directory) = FAILURES.lock().1 else { break };
+        *(if is_directory { &mut of_directories } else { &mut of_files }) += 1;
+        for (position, (is_ok, failed)) in outcomes.iter().enumerate() {
+            // A file that had no name yet was written anew by a retry.
+            let is_ended = is_directory && failed.is_some();
+            assert!(!(*is_ok && is_ended), "sync {fails_at}: call {position} was acknowledged: {outcomes:?}");
+        }
+        // Who opens it anew finds what is there.
+        *FAILURES.lock() = (None, None);
+        let again = local(&directory);
+        if outcomes[0].0 {
+            assert_eq!(again.get("a/one").await, Ok(Bytes::from_static(b"one")));
+        }
+    }
+    assert!(of_directories >= 4 && of_files >= 3, "{of_directories} of directories, {of_files} of files");
+}

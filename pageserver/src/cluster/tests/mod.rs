@@ -1,6 +1,7 @@
 //! Records, plans, and clusters of several servers in one process.
 
 mod branching;
+mod golden;
 mod leases;
 mod servers;
 mod split;
