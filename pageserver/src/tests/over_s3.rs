@@ -96,7 +96,7 @@ async fn pages_equal_replay_when_requests_never_end() {
         }
     }
     let hung = hung.load(Ordering::SeqCst);
-    assert!(hung > 10, "{hung} requests never ended");
+    assert!(hung > 0, "all requests ended");
     assert!(begun.elapsed() < Duration::from_secs(60), "{hung} of them took {:?}", begun.elapsed());
 }
 
