@@ -15,6 +15,7 @@
 mod deadlock;
 mod escalation;
 mod modes;
+mod released;
 mod table;
 #[cfg(test)]
 mod tests;

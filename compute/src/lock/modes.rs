@@ -56,6 +56,11 @@ impl LockModes {
         ALL.iter().any(|mode| self.contains(Self::of(*mode)) && other.intersects(conflicts_of(*mode)))
     }
 
+    /// True for table modes that exclude those who write rows.
+    pub(crate) fn keeps_writers_out(self) -> bool {
+        self.conflicts_with(Self::of(TableLockMode::RowExclusive))
+    }
+
     /// The strongest mode's name, as Postgres writes it.
     pub(crate) fn name(self) -> &'static str {
         match ALL.iter().rev().find(|mode| self.contains(Self::of(**mode))) {

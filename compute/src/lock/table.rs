@@ -16,6 +16,7 @@ use storage::TreeId;
 use tokio::time::Instant;
 
 use super::escalation::{Escalated, Passage};
+use super::released::Released;
 use super::{LockModes, LockName};
 use crate::blocking::blocking;
 use crate::threads;
@@ -44,6 +45,7 @@ pub(crate) struct LockTable {
     pub(super) escalated_count: AtomicUsize,
     waited: AtomicU64,
     pub(super) deadlocks: AtomicU64,
+    pub(super) released: Released,
 }
 
 pub(super) type Shard = HashMap<LockName, Lock, foldhash::fast::FixedState>;
@@ -148,6 +150,7 @@ impl LockTable {
             escalated_count: AtomicUsize::new(0),
             waited: AtomicU64::new(0),
             deadlocks: AtomicU64::new(0),
+            released: Released::new(),
         }
     }
 
@@ -162,7 +165,11 @@ impl LockTable {
     }
 
     pub(super) fn shard(&self, name: LockName) -> &Mutex<Shard> {
-        &self.shards[self.hasher.hash_one(name) as usize % SHARDS]
+        &self.shards[self.shard_index(name)]
+    }
+
+    pub(super) fn hash(&self, name: LockName) -> u64 {
+        self.hasher.hash_one(name)
     }
 
     /// Takes a lock for `owner`, waiting as the policy and the interrupt's lock_timeout allow.
@@ -319,7 +326,7 @@ impl LockTable {
     }
 
     pub(super) fn shard_index(&self, name: LockName) -> usize {
-        self.hasher.hash_one(name) as usize % SHARDS
+        self.hash(name) as usize % SHARDS
     }
 
     /// Locks that are held or awaited now.

@@ -41,6 +41,10 @@ pub(crate) struct EngineTransaction {
     owner: OwnerId,
     snapshot: Snapshot,
     snapshot_lsn: AtomicU64,
+    /// Commits up to here may have given back locks that this transaction has got.
+    builds_on: AtomicU64,
+    /// What must be durable before the running statement reads its snapshot, which is taken then; 0: it has been taken.
+    unsettled: AtomicU64,
     shared: Arc<Shared>,
 }
 
@@ -151,6 +155,8 @@ impl EngineTransaction {
             owner: engine.next_owner(),
             snapshot: engine.snapshots.register(lsn),
             snapshot_lsn: AtomicU64::new(lsn.0),
+            builds_on: AtomicU64::new(0),
+            unsettled: AtomicU64::new(0),
             shared: Arc::new(Shared { interrupt, state: Mutex::new(state) }),
             engine,
         })
@@ -159,6 +165,39 @@ impl EngineTransaction {
     fn set_snapshot(&self, lsn: Lsn) {
         self.snapshot_lsn.store(lsn.0, Ordering::Release);
         self.snapshot.set(lsn);
+    }
+
+    /// A lock was granted.
+    fn build_on(&self, name: LockName, modes: LockModes) {
+        let released = self.engine.locks.released_at(name, modes);
+        if released.0 > self.builds_on.load(Ordering::Relaxed) {
+            self.builds_on.fetch_max(released.0, Ordering::AcqRel);
+        }
+    }
+
+    /// What this transaction builds on, as long as that is not durable.
+    fn undurable(&self) -> Option<Lsn> {
+        let lsn = Lsn(self.builds_on.load(Ordering::Acquire));
+        (lsn > self.engine.positions.durable()).then_some(lsn)
+    }
+
+    /// Before the running statement reads its snapshot for the first time: what earlier statements found under locks must be in
+    /// it. Only readers wait, so that a row that everybody updates is not held until the update before is durable.
+    fn settle(&self) -> Result<()> {
+        let lsn = self.unsettled.load(Ordering::Acquire);
+        if lsn == 0 {
+            return Ok(());
+        }
+        self.engine.block_durable(Lsn(lsn))?;
+        let mut state = self.shared.state.lock();
+        if self.unsettled.swap(0, Ordering::AcqRel) != 0 {
+            let durable = self.engine.positions.durable();
+            if self.options.isolation != IsolationLevel::ReadCommitted {
+                state.transaction_snapshot = Some(durable);
+            }
+            self.set_snapshot(durable);
+        }
+        Ok(())
     }
 
     fn check_writable(&self) -> Result<()> {
@@ -215,10 +254,15 @@ impl EngineTransaction {
         }
     }
 
-    /// The end of everything but the commit itself.
-    fn finish(&self, state: &mut State) {
+    /// The end of everything but the commit itself, which ends at `committed`.
+    fn finish(&self, state: &mut State, committed: Option<Lsn>) {
         state.finished = true;
         state.overlay.clear();
+        if let Some(lsn) = committed.max(self.undurable()) {
+            let rows = state.row_locks.iter().map(|name| (*name, LockModes::NONE));
+            let tables = state.table_locks.iter().map(|(table, modes)| (LockName::table(*table), *modes));
+            rows.chain(tables).for_each(|(name, modes)| self.engine.locks.note_release(name, modes, lsn));
+        }
         let tables = state.table_locks.drain(..).map(|(table, _)| LockName::table(table));
         let names = state.row_locks.drain(..).chain(tables);
         self.engine.locks.release(self.owner, names);
@@ -228,7 +272,7 @@ impl EngineTransaction {
         if state.finished {
             return;
         }
-        self.finish(state);
+        self.finish(state, None);
         state.trees.dropped.clear();
         for own in std::mem::take(&mut state.trees.created) {
             self.engine.reclaim_later(own.upkeep());
@@ -285,6 +329,7 @@ impl EngineTransaction {
                 if self.engine.locks.acquire(self.owner, name, modes, WaitPolicy::Block, interrupt)? == Acquired::New {
                     new.push(name);
                 }
+                self.build_on(name, modes);
                 Ok::<(), SqlError>(())
             });
             let mut state = self.shared.state.lock();
@@ -373,10 +418,11 @@ impl Transaction for EngineTransaction {
             return Err(over());
         }
         let durable = self.engine.positions.durable();
-        let lsn = match self.options.isolation {
-            IsolationLevel::ReadCommitted => durable,
-            _ => *state.transaction_snapshot.get_or_insert(durable),
-        };
+        let read_committed = self.options.isolation == IsolationLevel::ReadCommitted;
+        let is_new = read_committed || state.transaction_snapshot.is_none();
+        let unsettled = self.undurable().filter(|_| is_new).unwrap_or(Lsn::ZERO);
+        self.unsettled.store(unsettled.0, Ordering::Release);
+        let lsn = if read_committed { durable } else { *state.transaction_snapshot.get_or_insert(durable) };
         self.set_snapshot(lsn);
         state.statement_mark = state.mark();
         Ok(())
@@ -390,6 +436,7 @@ impl Transaction for EngineTransaction {
         }
         let durable = self.engine.positions.durable();
         state.transaction_snapshot.get_or_insert(durable);
+        self.unsettled.store(0, Ordering::Release);
         self.set_snapshot(durable);
         state.statement_mark = state.mark();
         Ok(())
@@ -433,6 +480,7 @@ impl Transaction for EngineTransaction {
     }
 
     fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>> {
+        self.settle()?;
         let at = {
             let state = self.shared.state.lock();
             if let Some(write) = state.overlay.joined(tree, key)? {
@@ -447,6 +495,7 @@ impl Transaction for EngineTransaction {
     }
 
     fn scan(&self, tree: TreeId, range: KeyRange, direction: Direction) -> Result<Box<dyn Cursor>> {
+        self.settle()?;
         let (at, overlay) = {
             let state = self.shared.state.lock();
             (self.base_of(&state, tree), state.overlay.tree(tree)?)
@@ -498,6 +547,7 @@ impl Transaction for EngineTransaction {
         match self.engine.locks.acquire(self.owner, name, modes, wait, &self.shared.interrupt)? {
             Acquired::Skipped => return Ok(LockedRow::Skipped),
             acquired => {
+                self.build_on(name, modes);
                 let mut state = self.shared.state.lock();
                 if acquired == Acquired::New {
                     if state.finished {
@@ -547,6 +597,7 @@ impl Transaction for EngineTransaction {
         if acquired == Acquired::Skipped {
             return Ok(false);
         }
+        self.build_on(name, modes);
         let mut state = self.shared.state.lock();
         if state.finished {
             drop(state);
@@ -677,8 +728,9 @@ impl Transaction for EngineTransaction {
             return Err(over());
         }
         if state.overlay.is_empty() && state.trees.created.is_empty() && state.trees.dropped.is_empty() {
-            self.finish(&mut state);
-            return Ok(None);
+            self.finish(&mut state, None);
+            // What it was shown under locks must last, too.
+            return Ok(self.undurable());
         }
         let runs: Vec<Upkeep> = state.trees.created.iter().flat_map(OwnTree::upkeep).collect();
         let (commit, reclaim) = match self.assemble(&mut state) {
@@ -689,12 +741,12 @@ impl Transaction for EngineTransaction {
             }
         };
         if commit.trees.is_empty() {
-            self.finish(&mut state);
+            self.finish(&mut state, None);
             self.engine.reclaim_later(reclaim);
-            return Ok(None);
+            return Ok(self.undurable());
         }
         let outcome = self.commit_assembled(&commit);
-        self.finish(&mut state);
+        self.finish(&mut state, outcome.as_ref().ok().copied());
         drop(state);
         // All locks are released: only its own client waits.
         self.engine.governor.pay_commit();
