@@ -88,6 +88,8 @@ struct Contents {
     marks: Vec<TimeMark>,
     /// Commit time of the first batch that the last mark stands for.
     marked_from_us: u64,
+    /// The latest commit time so far, in this buffer or before.
+    latest_us: u64,
 }
 
 impl Contents {
@@ -125,7 +127,11 @@ impl Contents {
         self.end_lsn = end_lsn;
     }
 
+    /// Times never go back here: who commits after another does so later, whatever its clock says. So each time has one place in
+    /// the log, and no branch of a time holds what clocks say was made after it.
     fn mark(&mut self, mark: TimeMark) {
+        self.latest_us = self.latest_us.max(mark.commit_time_us);
+        let mark = TimeMark { commit_time_us: self.latest_us, ..mark };
         let within = mark.commit_time_us < self.marked_from_us.saturating_add(MARK_DISTANCE_US);
         match self.marks.last_mut() {
             Some(last) if within => *last = mark,
@@ -167,9 +173,10 @@ pub struct RecordBuffer {
 }
 
 impl RecordBuffer {
-    /// Empty, for records above `start_lsn`.
-    pub fn new(start_lsn: Lsn) -> RecordBuffer {
-        RecordBuffer { start_lsn, contents: RwLock::new(Contents { end_lsn: start_lsn, ..Contents::default() }) }
+    /// Empty, for records above `start_lsn`, up to which the latest commit time was `latest_us`.
+    pub fn new(start_lsn: Lsn, latest_us: u64) -> RecordBuffer {
+        let contents = Contents { end_lsn: start_lsn, latest_us, ..Contents::default() };
+        RecordBuffer { start_lsn, contents: RwLock::new(contents) }
     }
 
     /// Records lie above this.
@@ -204,6 +211,11 @@ impl RecordBuffer {
     /// When points of the log were committed, oldest first.
     pub fn marks(&self) -> Vec<TimeMark> {
         self.contents.read().marks.clone()
+    }
+
+    /// The latest commit time so far.
+    pub fn latest_us(&self) -> u64 {
+        self.contents.read().latest_us
     }
 
     /// A page's records with `above < LSN ≤ up_to`, oldest first. They share one allocation of their own.

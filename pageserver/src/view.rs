@@ -20,7 +20,8 @@ pub struct View {
 impl View {
     /// Of a shard just attached.
     pub fn new(manifest: &Manifest) -> View {
-        let open = Arc::new(RecordBuffer::new(manifest.durable_lsn));
+        let latest_us = manifest.marks.iter().map(|mark| mark.commit_time_us).max().unwrap_or(0);
+        let open = Arc::new(RecordBuffer::new(manifest.durable_lsn, latest_us));
         View { open, frozen: Vec::new(), layers: Arc::new(LayerMap::new(manifest)) }
     }
 
@@ -49,7 +50,8 @@ impl View {
     pub fn frozen_open(&self) -> View {
         let mut frozen = self.frozen.clone();
         frozen.push(self.open.clone());
-        View { open: Arc::new(RecordBuffer::new(self.open.end_lsn())), frozen, layers: self.layers.clone() }
+        let open = RecordBuffer::new(self.open.end_lsn(), self.open.latest_us());
+        View { open: Arc::new(open), frozen, layers: self.layers.clone() }
     }
 
     /// With the layers of a newer manifest, and without the buffers that it makes superfluous.

@@ -40,7 +40,7 @@ fn every_record_comes_back() {
     let mut decoder = LogDecoder::new(Lsn::ZERO);
     let chunk = LogChunk { start_lsn, epoch: Epoch(1), bytes: bytes.into() };
     decoder.feed(StreamPiece::Whole(chunk)).expect("sound");
-    let (buffer, mut batches, mut rounds) = (RecordBuffer::new(Lsn::ZERO), PageBatches::default(), 0);
+    let (buffer, mut batches, mut rounds) = (RecordBuffer::new(Lsn::ZERO, 0), PageBatches::default(), 0);
     while decoder.next_batches(|page| page != PageNo(3), Some(until), &mut batches).expect("sound") {
         buffer.insert(&batches);
         rounds += 1;
@@ -65,4 +65,33 @@ fn every_record_comes_back() {
         records.retain(|(lsn, _)| above < *lsn && *lsn <= up_to);
         assert!(found == records, "page {page} above {above} up to {up_to}");
     }
+}
+
+/// A compute whose clock is behind takes over from one whose clock was ahead: what it commits is later all the same.
+#[test]
+fn commit_times_do_not_go_back_with_a_clock() {
+    const HOUR_US: u64 = 3_600_000_000;
+    let mut encoder = BatchEncoder::new(Lsn::ZERO, MIN_PART_BYTES);
+    let mut ends = Vec::new();
+    for time_us in [HOUR_US, 2 * HOUR_US, HOUR_US + 5, HOUR_US + 10, 2 * HOUR_US + 1_000_000] {
+        encoder.begin();
+        encoder.push(PageNo(1), &RedoOp::Format { level: 0, flags: 0, tree: TreeId(PageNo(1)), prefix: b"" });
+        ends.push(encoder.finish(time_us).end_lsn);
+    }
+    let (start_lsn, bytes, _) = encoder.take(Vec::new());
+    let mut decoder = LogDecoder::new(Lsn::ZERO);
+    decoder.feed(StreamPiece::Whole(LogChunk { start_lsn, epoch: Epoch(1), bytes: bytes.into() })).expect("sound");
+    let mut batches = PageBatches::default();
+    let marks = |latest_us: u64, batches: &PageBatches| {
+        let buffer = RecordBuffer::new(Lsn::ZERO, latest_us);
+        buffer.insert(batches);
+        let marks: Vec<_> = buffer.marks().iter().map(|mark| (mark.lsn, mark.commit_time_us)).collect();
+        assert_eq!(buffer.latest_us(), marks.last().expect("a mark").1);
+        marks
+    };
+    decoder.next_batches(|_| true, None, &mut batches).expect("sound");
+    let last = 2 * HOUR_US + 1_000_000;
+    assert_eq!(marks(0, &batches), [(ends[0], HOUR_US), (ends[3], 2 * HOUR_US), (ends[4], last)]);
+    // Nor from one buffer to the next.
+    assert_eq!(marks(5 * HOUR_US, &batches), [(ends[4], 5 * HOUR_US)]);
 }

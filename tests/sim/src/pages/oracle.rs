@@ -22,7 +22,7 @@ pub struct Oracle {
     versions: BTreeMap<PageNo, Vec<(Lsn, Arc<Page>)>>,
     /// Ends of batches, ascending, those that it inherited included.
     ends: Vec<Lsn>,
-    /// When each of them was committed, in microseconds.
+    /// When each of them was committed, in microseconds: not before those before it, whatever the clocks said.
     times_us: Vec<u64>,
 }
 
@@ -74,7 +74,8 @@ impl Oracle {
                 self.versions.entry(page_no).or_default().push((batch.end_lsn, Arc::from(page)));
             }
             self.ends.push(batch.end_lsn);
-            self.times_us.push(batch.commit_time_us);
+            let latest_us = self.times_us.last().copied().unwrap_or(0);
+            self.times_us.push(latest_us.max(batch.commit_time_us));
         }
     }
 
@@ -103,6 +104,11 @@ impl Oracle {
     pub fn last_before(&self, lsn: Lsn) -> Lsn {
         let after = self.ends.partition_point(|end| *end <= lsn);
         after.checked_sub(1).map_or(Lsn::ZERO, |last| self.ends[last])
+    }
+
+    /// When batches were committed.
+    pub fn times_us(&self) -> &[u64] {
+        &self.times_us
     }
 
     /// Ends of batches.
