@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod command;
 pub mod core;
 pub mod disk;
+pub mod driven;
 pub mod filter;
 pub mod grpc;
 pub mod identity;

@@ -83,6 +83,11 @@ impl LocalClient {
 
 /// For the archive.
 impl LocalClient {
+    /// From now on subscriptions read from this archive what is no longer in the log. Only the first call counts.
+    pub(crate) fn set_archive(&self, archive: ObjectStore) {
+        let _ = self.archive.set(archive);
+    }
+
     /// What the archive holds of a branch, as this node has applied it.
     pub(crate) async fn archived(&self, branch: BranchId) -> Result<Option<ArchivedRange>, LogError> {
         let prefix = range_key(branch);

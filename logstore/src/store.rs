@@ -234,6 +234,16 @@ struct Queue {
 }
 
 impl Inbox {
+    pub(crate) fn new(queue_bytes: usize) -> Inbox {
+        Inbox {
+            queue: Mutex::default(),
+            arrived: Notify::new(),
+            permits: Arc::new(Semaphore::new(queue_bytes / PERMIT_BYTES)),
+            message_permits: Arc::new(Semaphore::new(MESSAGE_QUEUE_BYTES / PERMIT_BYTES)),
+            queue_bytes,
+        }
+    }
+
     pub(crate) fn push(&self, request: Request) {
         let mut queue = self.queue.lock();
         if !queue.closed {
@@ -243,7 +253,7 @@ impl Inbox {
         }
     }
 
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         self.permits.close();
         self.message_permits.close();
         let mut queue = self.queue.lock();
@@ -259,6 +269,20 @@ impl Inbox {
         if let Ok(permit) = self.message_permits.clone().acquire_many_owned(permits).await {
             self.push(Request::Message(Box::new(message), permit));
         }
+    }
+
+    /// Resolves when something has been pushed since the last time.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.lock().requests.is_empty()
+    }
+
+    /// Everything that waits.
+    pub(crate) fn take_all(&self) -> VecDeque<Request> {
+        std::mem::take(&mut self.queue.lock().requests)
     }
 
     /// Waits for requests until `deadline`, and takes what one group may hold.
@@ -341,13 +365,7 @@ impl LogStore {
             }
         };
         let (published, segments) = (node.published().clone(), node.segments().clone());
-        let inbox = Arc::new(Inbox {
-            queue: Mutex::default(),
-            arrived: Notify::new(),
-            permits: Arc::new(Semaphore::new(config.queue_bytes / PERMIT_BYTES)),
-            message_permits: Arc::new(Semaphore::new(MESSAGE_QUEUE_BYTES / PERMIT_BYTES)),
-            queue_bytes: config.queue_bytes,
-        });
+        let inbox = Arc::new(Inbox::new(config.queue_bytes));
         let tick = Duration::from_millis(config.tick_ms);
         let raft_id = node.raft_id();
         // Old entries are read beside the writing thread: a follower that has fallen behind slows nobody else.
@@ -409,7 +427,7 @@ impl LogStore {
 
     /// From now on subscriptions read from this archive what is no longer in the log. Only the first call counts.
     pub fn set_archive(&self, archive: ObjectStore) {
-        let _ = self.client.archive.set(archive);
+        self.client.set_archive(archive);
     }
 
     /// Where those are who write to this node.

@@ -37,8 +37,12 @@ impl Archiver {
     /// Begins to archive the log of `store` while it leads, and lets its subscriptions read from the archive. To be called
     /// within a tokio runtime.
     pub fn start(store: &LogStore, config: ArchiveConfig) -> Archiver {
-        store.set_archive(config.store.clone());
-        let log = (*store.local_client()).clone();
+        Archiver::start_with((*store.local_client()).clone(), config)
+    }
+
+    /// The same for the node that a client belongs to.
+    pub(crate) fn start_with(log: LocalClient, config: ArchiveConfig) -> Archiver {
+        log.set_archive(config.store.clone());
         let work =
             Work { log, config, archive: None, probed: false, reported: BTreeMap::new(), metrics: Metrics::new() };
         Archiver { task: tokio::spawn(work.run()) }

@@ -43,12 +43,19 @@ pub struct ObjectStore {
     inner: Arc<dyn object_store::ObjectStore>,
     prefix: Path,
     retry: RetryPolicy,
+    part_bytes: usize,
 }
 
 impl ObjectStore {
     /// Wraps any implementation. What it acknowledges must be durable.
     pub fn new(inner: Arc<dyn object_store::ObjectStore>, prefix: Path, retry: RetryPolicy) -> ObjectStore {
-        ObjectStore { inner, prefix, retry }
+        ObjectStore { inner, prefix, retry, part_bytes: upload::PART_BYTES }
+    }
+
+    /// Uploads go in parts of this size instead of 8 MiB, and objects below it whole: for stores that take smaller parts than S3.
+    pub fn with_part_bytes(self, part_bytes: usize) -> ObjectStore {
+        assert!(part_bytes > 0, "a part holds something");
+        ObjectStore { part_bytes, ..self }
     }
 
     /// A store that lives as long as this value and its clones.

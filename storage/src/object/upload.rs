@@ -7,7 +7,7 @@ use object_store::WriteMultipart;
 use super::{ObjectError, ObjectStore};
 
 /// Bytes of one part; S3 wants at least 5 MiB.
-const PART_BYTES: usize = 8 << 20;
+pub(super) const PART_BYTES: usize = 8 << 20;
 /// Parts that may be under way at a time.
 const PARTS_IN_FLIGHT: usize = 2;
 
@@ -60,20 +60,21 @@ impl Upload {
 
     /// What has grown to this will probably grow to a part: no more copies on the way there.
     fn reserve(&mut self, more_bytes: usize) {
-        if self.pending.len() >= PART_BYTES / 16 && self.pending.capacity() < PART_BYTES {
-            self.pending.reserve((PART_BYTES + more_bytes).saturating_sub(self.pending.len()));
+        let part_bytes = self.store.part_bytes;
+        if self.pending.len() >= part_bytes / 16 && self.pending.capacity() < part_bytes {
+            self.pending.reserve((part_bytes + more_bytes).saturating_sub(self.pending.len()));
         }
     }
 
     async fn send_part(&mut self) -> Result<(), ObjectError> {
-        if self.pending.len() < PART_BYTES {
+        if self.pending.len() < self.store.part_bytes {
             return Ok(());
         }
         if self.parts.is_none() {
             let path = self.store.path(&self.key)?;
             let upload =
                 self.store.inner.put_multipart(&path).await.map_err(|e| ObjectError::from_put(&self.key, e))?;
-            self.parts = Some(WriteMultipart::new_with_chunk_size(upload, PART_BYTES));
+            self.parts = Some(WriteMultipart::new_with_chunk_size(upload, self.store.part_bytes));
         }
         let parts = self.parts.as_mut().expect("set just above");
         parts.wait_for_capacity(PARTS_IN_FLIGHT).await.map_err(|e| ObjectError::from_put(&self.key, e))?;

@@ -12,7 +12,7 @@ use raft::eraftpb::Message;
 use storage::{BranchId, Epoch, Lsn};
 
 use crate::clients::{Ask, Asked, Reply, Request};
-use crate::machine::{Input, Machine, Round, Sizes, TICK_MS};
+use crate::machine::{Input, Machine, Round, Sizes};
 
 const BRANCH: BranchId = BranchId(1);
 /// One way.
@@ -21,6 +21,7 @@ const HEALTHY_SYNC_MS: u64 = 2;
 /// As in a cluster of this size in reality, completing a segment is rare.
 const SIZES: Sizes = Sizes { segment_bytes: 4 << 20, ..Sizes::SMALL };
 const TIMEOUT_MS: u64 = 300;
+const TICK_MS: u64 = 20;
 
 enum Event {
     Tick(u64),

@@ -21,6 +21,7 @@
 
 pub mod entropy;
 
+mod archive;
 mod checks;
 mod clients;
 mod faults;
@@ -33,6 +34,7 @@ mod random;
 mod register;
 mod simulation;
 mod threads;
+mod trimming;
 mod world;
 
 pub use simulation::run;

@@ -10,6 +10,7 @@ use logstore::command::Command;
 use logstore::core::CoreConfig;
 use logstore::disk::Disk;
 use logstore::disk::simulated::SimulatedDisk;
+use logstore::driven::Driven;
 use logstore::identity::raft_id;
 use logstore::machine::Outcome;
 use logstore::members::Members;
@@ -21,8 +22,8 @@ use storage::{BranchId, Lsn};
 use tokio::sync::oneshot;
 
 use crate::clients::{Ask, Asked, Reply, Request};
+use crate::pages::process::Process;
 
-pub const TICK_MS: u64 = 20;
 /// What waits while the disk is busy; more is lost, as in a network.
 const INBOX_LIMIT: usize = 4096;
 
@@ -72,13 +73,28 @@ type Pending<T> = oneshot::Receiver<Result<T, LogError>>;
 pub struct Sizes {
     pub segment_bytes: u64,
     pub max_append_bytes: usize,
+    /// What the log may take of the disk.
+    pub budget_bytes: u64,
 }
 
 impl Sizes {
     /// For groups of a kilobyte.
-    pub const SMALL: Sizes = Sizes { segment_bytes: 16 << 10, max_append_bytes: 2 << 10 };
+    pub const SMALL: Sizes = Sizes { segment_bytes: 16 << 10, max_append_bytes: 2 << 10, budget_bytes: u64::MAX };
     /// For batches of pages.
-    pub const PAGES: Sizes = Sizes { segment_bytes: 256 << 10, max_append_bytes: 96 << 10 };
+    pub const PAGES: Sizes = Sizes { segment_bytes: 256 << 10, max_append_bytes: 96 << 10, budget_bytes: u64::MAX };
+}
+
+/// The archiver and the clients in a log node's process. Ends with it.
+pub struct Hosted {
+    pub driven: Arc<Driven>,
+    pub process: Arc<Process>,
+}
+
+impl Drop for Hosted {
+    fn drop(&mut self) {
+        self.process.end();
+        self.driven.close();
+    }
 }
 
 /// See the module.
@@ -95,6 +111,8 @@ pub struct Machine {
     pub is_retired: bool,
     /// Why it did not start.
     pub last_failure: Option<String>,
+    /// What runs in the process beside the node.
+    pub hosted: Option<Hosted>,
     inbox: VecDeque<Input>,
     waiting: Vec<(u64, Waiting)>,
     /// Syncs that the node leaves to others: at most one.
@@ -131,7 +149,7 @@ fn config(raft_id: u64, election_seed: u64, sizes: Sizes) -> NodeConfig {
         recent_bytes: share(4 << 10) as usize,
         retain_all: false,
         retention_bytes: 0,
-        budget_bytes: u64::MAX,
+        budget_bytes: sizes.budget_bytes,
         slow_write_ms: 60,
     }
 }
@@ -148,6 +166,7 @@ impl Machine {
             sizes,
             is_retired: false,
             last_failure: None,
+            hosted: None,
             inbox: VecDeque::new(),
             waiting: Vec::new(),
             syncs: None,
@@ -174,7 +193,7 @@ impl Machine {
 
     /// The process ends at once, whatever it was doing.
     pub fn stop(&mut self) {
-        self.node = None;
+        (self.node, self.hosted) = (None, None);
         self.inbox.clear();
         self.waiting.clear();
         (self.syncs, self.syncing) = (None, None);
@@ -192,7 +211,8 @@ impl Machine {
     }
 
     pub fn has_work(&self, now: u64) -> bool {
-        !self.inbox.is_empty() || self.sync_ends().is_some_and(|ends| ends <= now)
+        let hosted = self.hosted.as_ref().is_some_and(|hosted| hosted.driven.waits());
+        hosted || !self.inbox.is_empty() || self.sync_ends().is_some_and(|ends| ends <= now)
     }
 
     /// When the sync that is under way ends.
@@ -227,7 +247,7 @@ impl Machine {
                 }
                 Input::Begin(members) => node.bootstrap(members, &mut outbox).map(|_| ()),
                 Input::Request(request) => {
-                    take_request(node, &mut self.waiting, request);
+                    take_request(node, self.hosted.as_ref(), &mut self.waiting, request);
                     Ok(())
                 }
             };
@@ -235,6 +255,11 @@ impl Machine {
                 failure = Some(error.to_string());
                 break;
             }
+        }
+        if let Some(Hosted { driven, process }) = self.hosted.as_ref().filter(|_| failure.is_none())
+            && !driven.serve(node, |_| process.step())
+        {
+            failure = Some("simulated: the process ends before a step".to_owned());
         }
         if failure.is_none() {
             let own_syncs = node.syncs();
@@ -301,7 +326,7 @@ impl Machine {
     }
 }
 
-fn take_request(node: &mut Node, waiting: &mut Vec<(u64, Waiting)>, request: Request) {
+fn take_request(node: &mut Node, hosted: Option<&Hosted>, waiting: &mut Vec<(u64, Waiting)>, request: Request) {
     let Request { id, ask } = request;
     let answer = match ask {
         Ask::Command(command) => {
@@ -316,7 +341,15 @@ fn take_request(node: &mut Node, waiting: &mut Vec<(u64, Waiting)>, request: Req
         }
         Ask::Status(branch) => {
             let (reply, status) = oneshot::channel();
-            node.read(Read::Status(branch, reply));
+            match hosted {
+                None => node.read(Read::Status(branch, reply)),
+                // With an archive, more can be read than the node holds.
+                Some(Hosted { driven, process }) => {
+                    let client = driven.client();
+                    // Who asked may have given up.
+                    process.spawn(async move { drop(reply.send(client.status(branch).await)) });
+                }
+            }
             Waiting::Status(status)
         }
         Ask::List(prefix) => {

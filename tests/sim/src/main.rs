@@ -146,8 +146,9 @@ fn run_many(arguments: &Arguments) -> ExitCode {
         "branches_made",
         "commits",
         "snapshots_checked",
+        "archived_groups",
     ];
-    let mut totals = [0; 8];
+    let mut totals = [0; 9];
     let (mut running, mut failed, mut done) = (Vec::<Running>::new(), Vec::new(), 0);
     let mut seeds = arguments.from..arguments.from + arguments.seeds;
     loop {

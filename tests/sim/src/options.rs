@@ -27,11 +27,84 @@ pub struct Options {
     pub trimming: bool,
     /// At the end only a majority is healed; else everything is, and all must come back in sync.
     pub heals_majority_only: bool,
-    /// Page servers, object store and branches, if there are any.
+    /// Page servers and branches, if there are any.
     pub pages: Option<PageOptions>,
+    /// Of the object store, if anybody uses it.
+    pub store: Option<StoreOptions>,
+    /// The log is archived.
+    pub archive: Option<ArchiveOptions>,
+    /// Operators split shards.
+    pub splits: bool,
+    /// There are writers beside computes.
+    pub writers: bool,
+    /// The log nodes' ticks.
+    pub tick_ms: u64,
+    /// Between two looks of who watches metadata.
+    pub watch_every_ms: u64,
+    /// What the log may take of a node's disk.
+    pub log_budget_bytes: u64,
 }
 
-/// Of the page servers and the object store.
+/// Of the object store.
+#[derive(Debug)]
+pub struct StoreOptions {
+    /// What a request takes on each way.
+    pub ms: (u64, u64),
+    pub refused: u64,
+    pub lost_answers: u64,
+    /// Requests that take so long that nobody waits for them any more, and that take effect then.
+    pub late: u64,
+    pub stale_list: bool,
+    pub outages: bool,
+    /// Objects of this size and more are uploaded in parts.
+    pub part_bytes: usize,
+}
+
+/// Smaller than any part.
+const WHOLE: usize = 8 << 20;
+
+impl StoreOptions {
+    fn draw(random: &mut Random) -> StoreOptions {
+        let faulty = random.percent(60);
+        let mut chance = |most: u64| if faulty { random.below(most) } else { 0 };
+        let [refused, lost_answers, late] = [chance(12), chance(12), chance(4)];
+        let shortest = random.below(4);
+        let ms = (shortest, shortest + random.between(1, 30));
+        let (stale_list, outages) = (random.percent(40), random.percent(25));
+        StoreOptions { ms, refused, lost_answers, late, stale_list, outages, part_bytes: WHOLE }
+    }
+}
+
+/// Of the log's archive.
+#[derive(Clone, Debug)]
+pub struct ArchiveOptions {
+    /// Between two looks of an archiver.
+    pub pause_ms: u64,
+    pub piece_bytes: usize,
+    /// What lies further back is dropped.
+    pub retention_bytes: Option<u64>,
+    /// Archivers try the store out before they use it.
+    pub probes: bool,
+    /// Log nodes end just before or after one of the next durable steps of their archiver.
+    pub crash_points: bool,
+    /// Those who read from anywhere in the streams.
+    pub readers: u64,
+}
+
+impl ArchiveOptions {
+    fn draw(random: &mut Random) -> ArchiveOptions {
+        ArchiveOptions {
+            pause_ms: random.between(20, 1_000),
+            piece_bytes: random.between(1, 48) as usize * 1024,
+            retention_bytes: random.percent(35).then(|| random.between(8, 200) * 1024),
+            probes: random.percent(30),
+            crash_points: random.percent(60),
+            readers: random.between(1, 3),
+        }
+    }
+}
+
+/// Of the page servers.
 #[derive(Debug)]
 pub struct PageOptions {
     pub servers: u64,
@@ -46,6 +119,8 @@ pub struct PageOptions {
     pub compute_pages: u64,
     /// Sessions of a compute.
     pub sessions: u64,
+    /// Tasks that read pages all the time.
+    pub readers: u64,
     /// How far page servers may fall behind before a compute slows its writers.
     pub lag_bytes: u64,
     pub buffer_bytes: usize,
@@ -64,14 +139,6 @@ pub struct PageOptions {
     pub restarts: bool,
     pub lost_directories: bool,
     pub branches: bool,
-    /// Of the object store: what a request takes.
-    pub store_ms: (u64, u64),
-    pub refused: u64,
-    pub lost_answers: u64,
-    /// Requests that take so long that nobody waits for them any more, and that take effect then.
-    pub late: u64,
-    pub stale_list: bool,
-    pub outages: bool,
 }
 
 impl PageOptions {
@@ -80,7 +147,7 @@ impl PageOptions {
         !self.writer_every_ms.is_multiple_of(3)
     }
 
-    fn draw(random: &mut Random) -> PageOptions {
+    fn draw(random: &mut Random) -> (PageOptions, StoreOptions) {
         let faulty_store = random.percent(60);
         let mut chance = |faulty: bool, most: u64| if faulty { random.below(most) } else { 0 };
         let [refused, lost_answers, late] =
@@ -94,7 +161,9 @@ impl PageOptions {
         let computes = tables && coin(65);
         let [restarts, lost_directories, branches, stale_list, outages] =
             [coin(40), coin(50), coin(60), coin(40), coin(25)];
-        PageOptions {
+        let ms = (shortest, longest);
+        let store = StoreOptions { ms, refused, lost_answers, late, stale_list, outages, part_bytes: WHOLE };
+        let pages = PageOptions {
             servers: random.between(1, 3),
             shards: random.between(1, 3) as u32,
             stripe_pages: random.between(1, 6) as u32,
@@ -103,6 +172,7 @@ impl PageOptions {
             computes,
             compute_pages: random.between(16, 160),
             sessions: random.between(1, 5),
+            readers: 3,
             lag_bytes: random.between(8, 2_000) * 1024,
             buffer_bytes: random.between(4, 40) as usize * 1024,
             buffer_age_ms: random.between(200, 3_000),
@@ -116,19 +186,23 @@ impl PageOptions {
             restarts,
             lost_directories,
             branches,
-            store_ms: (shortest, longest),
-            refused,
-            lost_answers,
-            late,
-            stale_list,
-            outages,
-        }
+        };
+        (pages, store)
     }
 }
 
 impl Options {
-    pub fn draw(random: &mut Random) -> Options {
-        let pages = random.percent(70).then(|| PageOptions::draw(random));
+    /// `further`: what came later is drawn apart, or the mixtures of all seeds would be others.
+    pub fn draw(random: &mut Random, further: &mut Random) -> Options {
+        let (pages, store) = random.percent(70).then(|| PageOptions::draw(random)).unzip();
+        let archive = further.percent(40).then(|| ArchiveOptions::draw(further));
+        let archives = archive.is_some();
+        let mut store = store.or_else(|| archives.then(|| StoreOptions::draw(further)));
+        let (splits, in_parts, part_bytes) =
+            (further.percent(35), further.percent(50), further.between(500, 12_000) as usize);
+        if let Some(store) = store.as_mut().filter(|_| in_parts) {
+            store.part_bytes = part_bytes;
+        }
         let nodes = if random.percent(75) { 3 } else { 5 };
         let lossy = random.percent(50);
         let shortest = random.below(3);
@@ -158,6 +232,13 @@ impl Options {
             trimming,
             heals_majority_only,
             pages,
+            store,
+            archive,
+            splits,
+            writers: true,
+            tick_ms: 20,
+            watch_every_ms: 50,
+            log_budget_bytes: u64::MAX,
         }
     }
 }

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::archive::Archive;
+use crate::pages::store::SimStore;
 use crate::pages::{Plane, PlaneReport};
 use crate::random::Random;
 use crate::world::{Report, World};
@@ -63,7 +65,7 @@ impl Sim {
 }
 
 /// Handles the world's events when they are due.
-async fn drive(sim: Arc<Sim>) {
+pub async fn drive(sim: Arc<Sim>) {
     loop {
         let now = sim.now();
         let next = {
@@ -80,20 +82,37 @@ async fn drive(sim: Arc<Sim>) {
     }
 }
 
+impl Sim {
+    /// Around a world.
+    pub fn new(world: World) -> Arc<Sim> {
+        Arc::new(Sim { world: Mutex::new(world), changed: Notify::new(), began: Instant::now() })
+    }
+}
+
+/// Runs a simulation on this thread.
+pub fn block_on<T>(run: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime without I/O can be built").block_on(run)
+}
+
 /// Runs one seed on this thread. Panics when a check fails.
 pub fn run(seed: u64) -> Report {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime without I/O can be built").block_on(simulate(seed))
+    block_on(simulate(seed))
 }
 
 async fn simulate(seed: u64) -> Report {
-    let sim = Arc::new(Sim { world: Mutex::new(World::new(seed)), changed: Notify::new(), began: Instant::now() });
+    let sim = Sim::new(World::new(seed));
+    let store = SimStore::of(&sim);
+    let archive = store.as_ref().and_then(|store| Archive::start(&sim, store));
     sim.with(World::begin);
     let driver = tokio::spawn(drive(sim.clone()));
     let (has_pages, faulty_ms) = sim.with(|world| (world.options.pages.is_some(), world.options.faulty_ms));
-    let plane = has_pages.then(|| Plane::start(&sim));
+    let plane = store.as_ref().filter(|_| has_pages).map(|store| Plane::start(&sim, store));
     sim.sleep(faulty_ms).await;
     let dead = sim.with(World::heal);
+    if let Some(store) = &store {
+        store.away_until(0);
+    }
     if let Some(plane) = &plane {
         plane.heal();
     }
@@ -108,6 +127,9 @@ async fn simulate(seed: u64) -> Report {
         Some(plane) => plane.finish(RECOVERY_MS).await,
         None => PlaneReport::default(),
     };
+    if let Some(archive) = &archive {
+        archive.finish(RECOVERY_MS).await;
+    }
     driver.abort();
     sim.with(|world| world.finish(&of_pages))
 }

@@ -13,10 +13,11 @@ use raft::eraftpb::Message;
 use storage::{BranchId, Lsn};
 use tokio::sync::oneshot;
 
+use crate::archive::Hosting;
 use crate::checks::{History, hash};
 use crate::clients::{Ask, Asked, Batches, Reply, Request, Writer};
 use crate::faults::{Fault, Links, enabled};
-use crate::machine::{Input, Machine, Round, Sizes, TICK_MS, order};
+use crate::machine::{Input, Machine, Round, Sizes, order};
 use crate::options::Options;
 use crate::pages::PlaneReport;
 use crate::pages::oracle::Oracle;
@@ -24,6 +25,7 @@ use crate::pages::tables::Tables;
 use crate::pages::workload::PageWorkload;
 use crate::random::Random;
 use crate::register::{Register, Swapper};
+use crate::trimming::{PieceKey, Trimming};
 
 /// The branch that page servers begin with.
 pub const MAIN: BranchId = BranchId(1);
@@ -32,6 +34,8 @@ const JOIN_EVERY_MS: u64 = 200;
 const CLIENT_EVERY_MS: u64 = 15;
 const OBSERVE_EVERY_MS: u64 = 250;
 const MOST_NODES: usize = 6;
+/// Tells the seed of what is drawn apart from a seed.
+const FURTHER: u64 = 0x6675_7274_6865_7200;
 
 mod faults;
 
@@ -83,6 +87,8 @@ pub struct Report {
     pub commits: u64,
     /// Databases that computes read whole from their own snapshots.
     pub snapshots_checked: u64,
+    /// Groups that came out of the log's archive.
+    pub archived_groups: u64,
     pub faults: BTreeMap<String, u64>,
 }
 
@@ -109,6 +115,12 @@ pub struct World {
     streams: BTreeMap<(ClientId, u64), u64>,
     next_request: u64,
     pub history: History,
+    /// What is archived, and what may be trimmed.
+    pub trimming: Trimming,
+    /// What begins to run in a log node's process when it starts.
+    pub hosting: Option<Hosting>,
+    /// Groups that readers got from nodes whose own log begins behind them.
+    pub archived_groups: u64,
     /// Transactions of each branch that computes acknowledged.
     pub commits: BTreeMap<BranchId, u64>,
     /// Of the branches whose stream is batches.
@@ -127,7 +139,12 @@ impl World {
     /// Before anything has happened.
     pub fn new(seed: u64) -> World {
         let mut random = Random::new(seed);
-        let options = Options::draw(&mut random);
+        let options = Options::draw(&mut random, &mut Random::new(seed ^ FURTHER));
+        World::with(options, random)
+    }
+
+    /// One with these options.
+    pub fn with(options: Options, random: Random) -> World {
         let first: BTreeMap<u64, String> = (1..=options.nodes).map(|id| (id, id.to_string())).collect();
         let (branches, writers) = match &options.pages {
             None => {
@@ -135,7 +152,7 @@ impl World {
                 let writers = (0..4).map(|client: usize| Writer::new(branches[client % 2], 1)).collect();
                 (branches, writers)
             }
-            Some(pages) if pages.computes => (vec![MAIN], Vec::new()),
+            Some(pages) if pages.computes || !options.writers => (vec![MAIN], Vec::new()),
             Some(_) => (vec![MAIN], vec![Writer::of_pages(MAIN, 1), Writer::of_pages(MAIN, 1)]),
         };
         let oracles = options.pages.iter().map(|_| (MAIN, Oracle::new(MAIN))).collect();
@@ -156,6 +173,9 @@ impl World {
             streams: BTreeMap::new(),
             next_request: 0,
             history: History::default(),
+            trimming: Trimming::default(),
+            hosting: None,
+            archived_groups: 0,
             commits: BTreeMap::new(),
             oracles,
             branches,
@@ -170,8 +190,14 @@ impl World {
     }
 
     fn new_machine(&self, id: u64) -> Machine {
-        let sizes = if self.options.pages.is_some() { Sizes::PAGES } else { Sizes::SMALL };
-        Machine::new(id, self.options.sync_ms, sizes)
+        let sizes = match (&self.options.pages, &self.options.archive) {
+            (None, _) => Sizes::SMALL,
+            // Only complete segments are archived.
+            (Some(_), Some(_)) => Sizes { segment_bytes: Sizes::PAGES.segment_bytes / 2, ..Sizes::PAGES },
+            (Some(_), None) => Sizes::PAGES,
+        };
+        let budget_bytes = self.options.log_budget_bytes;
+        Machine::new(id, self.options.sync_ms, Sizes { budget_bytes, ..sizes })
     }
 
     /// Plans what happens first.
@@ -222,6 +248,47 @@ impl World {
             self.observe_branch(id, branch);
         }
         self.oracles[&branch].known_until()
+    }
+
+    /// What runs in a log node's process beside it.
+    fn host(&mut self, id: u64) {
+        let (Some(hosting), Some(archive)) = (self.hosting.clone(), self.options.archive.clone()) else { return };
+        let (new_id, points) = (self.random.next_u64(), self.random.between(1, 12));
+        // Also while it starts: a second crash before the first is repaired.
+        let again = self.faulty && archive.crash_points && self.random.percent(25);
+        let machine = self.machines.get_mut(&id).expect("it has started");
+        let hosted = hosting(&archive, machine, new_id);
+        if again {
+            hosted.process.crash_in(points);
+        }
+        machine.hosted = Some(hosted);
+    }
+
+    /// Something waits for a node in its own process.
+    pub fn wake(&mut self, id: u64, life: u64) {
+        if self.life(id) == Some(life) {
+            self.at(self.machines[&id].busy_until, Event::Wake { machine: id, life });
+        }
+    }
+
+    /// A log node's process has ended at one of its archiver's steps.
+    pub fn process_ended(&mut self, id: u64, life: u64) {
+        if self.life(id) == Some(life) {
+            self.note("archiver ended", &[id, life]);
+            self.crash(id);
+        }
+    }
+
+    /// A piece of the archive has been written: committed groups, as they were sent.
+    pub fn archived(&mut self, key: &PieceKey, bytes: bytes::Bytes) {
+        for chunk in self.trimming.archived(key, bytes).chunks {
+            self.show(key.branch, &chunk, 0);
+        }
+    }
+
+    /// Branches that are written.
+    pub fn branches(&self) -> &[BranchId] {
+        &self.branches
     }
 
     /// A node shows a chunk to a reader. Positions are the stream's.
@@ -299,7 +366,7 @@ impl World {
             Event::Tick { machine, life } => {
                 if self.life(machine) == Some(life) {
                     self.deliver(machine, Input::Tick);
-                    self.after(TICK_MS, Event::Tick { machine, life });
+                    self.after(self.options.tick_ms, Event::Tick { machine, life });
                 }
             }
             Event::Wake { machine, life } => {
@@ -372,7 +439,8 @@ impl World {
             Ok(round) => {
                 let life = machine.life;
                 self.note("start", &[id, life]);
-                self.after(self.sequence % TICK_MS, Event::Tick { machine: id, life });
+                self.host(id);
+                self.after(self.sequence % self.options.tick_ms, Event::Tick { machine: id, life });
                 self.after(50, Event::Join { machine: id, life });
                 self.observed.retain(|(node, _), _| *node != id);
                 self.after_round(id, round);
@@ -427,6 +495,9 @@ impl World {
         }
         let machine = &self.machines[&id];
         self.history.node_worked(machine);
+        if self.options.archive.is_some() {
+            self.trimming.node_worked(machine);
+        }
         let (busy_until, sync_ends, life) = (machine.busy_until, machine.sync_ends(), machine.life);
         if busy_until > self.now {
             self.at(busy_until, Event::Wake { machine: id, life });
@@ -605,6 +676,7 @@ impl World {
             let branch = self.branches[self.random.below(2) as usize];
             let until = self.history.shown_until(branch);
             let durable_lsn = Lsn(until.0.saturating_sub(self.random.below(20_000)));
+            self.trimming.reported(branch, "shard", durable_lsn);
             let report = Command::ReportConsumer { branch, consumer: "shard".to_owned(), durable_lsn };
             self.order(node_id(leader.raft_id), &report);
         }
@@ -684,6 +756,7 @@ impl World {
             branches_made: of_pages.branches_made,
             commits: of_pages.commits,
             snapshots_checked: of_pages.snapshots_checked,
+            archived_groups: self.archived_groups,
             faults: self.counts.clone(),
         }
     }

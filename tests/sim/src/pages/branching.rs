@@ -11,6 +11,7 @@ use super::{BranchState, Plane};
 use crate::world::MAIN;
 
 const MOST_BRANCHES: usize = 4;
+const MOST_SHARDS: u32 = 8;
 /// Commits within half a second may share one mark.
 const TIME_PRECISION_US: u64 = 500_000;
 
@@ -39,6 +40,50 @@ pub async fn operate(plane: Arc<Plane>, number: u64) {
             let name = format!("branch-{number}-{made}");
             create(&plane, &admin, &name, parent).await;
         }
+    }
+}
+
+/// Splits shards, until the faults end.
+pub async fn split(plane: Arc<Plane>) {
+    let sim = plane.sim.clone();
+    let admin = Branches::new(plane.directory.clone(), plane.log.clone(), plane.pages.clone());
+    loop {
+        let pause = sim.random(|random| random.between(800, 6_000));
+        sim.sleep(pause).await;
+        if plane.is_healed() {
+            return;
+        }
+        let live = plane.live_branches();
+        let Some(branch) = sim.random(|random| random.one_of(&live)) else { continue };
+        let Ok(snapshot) = plane.directory.load().await else { continue };
+        let shards = snapshot.branches.get(&branch).map_or(0, |record| record.layout.shards());
+        if (1..=MOST_SHARDS / 2).contains(&shards) {
+            let done = admin.split(&branch.to_string()).await;
+            sim.note("split", &[branch.0, done.as_ref().map_or(0, |shards| u64::from(*shards))]);
+            sim.count("Split");
+        }
+    }
+}
+
+/// Waits until every shard of every branch has its own manifest.
+pub async fn splits_are_done(plane: &Plane, deadline: u64) {
+    loop {
+        let open = match plane.directory.load().await {
+            Err(error) => vec![error.to_string()],
+            Ok(snapshot) => {
+                let watch = plane.store.watch.lock();
+                let live = plane.live_branches();
+                let records = snapshot.branches.values().filter(|record| live.contains(&record.branch));
+                let shards = records.flat_map(|record| record.layout.ids().map(move |shard| (record, shard)));
+                let open = shards.filter(|(record, shard)| watch.layout(record.branch, *shard) != Some(record.layout));
+                open.map(|(record, shard)| format!("branch {} shard {shard}", record.branch)).collect()
+            }
+        };
+        if open.is_empty() {
+            return;
+        }
+        assert!(plane.sim.now() < deadline, "not split yet: {open:?}");
+        plane.sim.sleep(200).await;
     }
 }
 

@@ -42,7 +42,7 @@ pub async fn inject(plane: Arc<Plane>) {
             (pages.pauses, Fault::Pause),
             (pages.restarts, Fault::Restart),
             (pages.restarts, Fault::Join),
-            (pages.outages, Fault::Outage),
+            (world.options.store.as_ref().is_some_and(|store| store.outages), Fault::Outage),
             (pages.computes && pages.crashes, Fault::ComputeCrash),
             (pages.computes && pages.crash_points, Fault::ComputeCrashPoint),
             (pages.computes && pages.pauses, Fault::ComputePause),

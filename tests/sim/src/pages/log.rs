@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use logstore::client::{
     BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataSnapshot, MetadataValue,
     SwapOutcome,
@@ -136,7 +136,13 @@ impl LogClient for SimLog {
         let opened = sim.with(|world| {
             let node = world.random.one_of(&world.running())?;
             let machine = &world.machines[&node];
-            let stream = machine.node.as_ref()?.subscribe(branch, from_lsn);
+            let stream = match &machine.hosted {
+                None => std::future::ready(machine.node.as_ref()?.subscribe(branch, from_lsn)).boxed(),
+                Some(hosted) => {
+                    let client = hosted.driven.client();
+                    async move { client.subscribe(branch, from_lsn).await }.boxed()
+                }
+            };
             (world.links.carry(process.id, node) && machine.busy_until <= world.now && !machine.disk.crashed())
                 .then_some((node, machine.life, stream))
         });
@@ -145,7 +151,9 @@ impl LogClient for SimLog {
             process.gate().await;
             return Err(unavailable("the node does not answer"));
         };
-        let stream = stream?;
+        // With an archive the node asks its own log first.
+        let stream = tokio::time::timeout(TIMEOUT, stream).await;
+        let stream = stream.unwrap_or_else(|_| Err(unavailable("the node does not answer")))?;
         let following = Following { process, branch, node, life, stream, ended: false };
         let chunks = futures::stream::unfold(following, |mut following| async move {
             if following.ended {
@@ -184,6 +192,7 @@ impl LogClient for SimLog {
 
     async fn report_consumer(&self, branch: BranchId, consumer: &str, durable_lsn: Lsn) -> Result<(), LogError> {
         let consumer = consumer.to_owned();
+        self.process.sim.with(|world| world.trimming.reported(branch, &consumer, durable_lsn));
         self.order(Command::ReportConsumer { branch, consumer, durable_lsn }, true).await.map(|_| ())
     }
 }
@@ -219,6 +228,9 @@ impl Following {
             sim.with(|world| {
                 world.note("chunk", &[self.process.id, self.branch.0, chunk.start_lsn.0, chunk.bytes.len() as u64]);
                 world.show(self.branch, &chunk, self.node);
+                let node = world.machines.get(&self.node).and_then(|machine| machine.node.as_ref());
+                world.archived_groups +=
+                    u64::from(node.is_some_and(|node| chunk.start_lsn < node.first_lsn(self.branch)));
             });
             sim.sleep(delay).await;
             self.process.gate().await;
@@ -246,14 +258,15 @@ impl MetadataClient for SimLog {
     /// Looks again and again, which shows what a watch may show.
     async fn watch(&self, prefix: &str) -> Result<BoxStream<'static, Result<MetadataSnapshot, LogError>>, LogError> {
         let looking = (SimLog::new(self.process.clone()), prefix.to_owned(), None::<Vec<_>>, 0);
-        let states = futures::stream::unfold(looking, |(log, prefix, last, index)| async move {
+        let every_ms = self.process.sim.with(|world| world.options.watch_every_ms);
+        let states = futures::stream::unfold(looking, move |(log, prefix, last, index)| async move {
             loop {
                 match log.list(&prefix).await {
                     Ok(values) if Some(&values) != last.as_ref() => {
                         let snapshot = MetadataSnapshot { index: index + 1, values: values.clone() };
                         return Some((Ok(snapshot), (log, prefix, Some(values), index + 1)));
                     }
-                    Ok(_) => log.process.sim.sleep(PAUSE_MS).await,
+                    Ok(_) => log.process.sim.sleep(every_ms).await,
                     Err(error) => return Some((Err(error), (log, prefix, last, index))),
                 }
             }

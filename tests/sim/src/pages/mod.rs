@@ -15,6 +15,7 @@ pub mod oracle;
 pub mod process;
 pub mod store;
 pub mod tables;
+mod uploads;
 pub mod watch;
 pub mod workload;
 
@@ -22,7 +23,7 @@ mod branching;
 mod computes;
 mod faults;
 mod readers;
-mod servers;
+pub mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use computes::Ledger;
 use log::SimLog;
 use process::Process;
 use servers::Server;
-use store::{STORE, SimStore};
+use store::SimStore;
 
 /// Who asks the page servers: readers and operators, which never fail.
 const CLIENT: u64 = 900;
@@ -81,13 +82,13 @@ pub struct Plane {
     /// Computes whose process runs.
     computes: Mutex<BTreeMap<u64, Arc<Process>>>,
     ledger: Mutex<Ledger>,
-    store: Arc<SimStore>,
+    pub store: Arc<SimStore>,
     servers: Mutex<BTreeMap<u64, Server>>,
     next_server: AtomicU64,
     branches: Mutex<BTreeMap<BranchId, BranchState>>,
     directory: Directory,
     log: Arc<SimLog>,
-    pages: Arc<RoutedPages>,
+    pub pages: Arc<RoutedPages>,
     healed: AtomicBool,
     compared: AtomicU64,
     databases: AtomicU64,
@@ -96,10 +97,10 @@ pub struct Plane {
 
 impl Plane {
     /// Starts servers, readers, operators and faults.
-    pub fn start(sim: &Arc<Sim>) -> Arc<Plane> {
-        let (servers, shards) = sim.with(|world| {
+    pub fn start(sim: &Arc<Sim>, store: &Arc<SimStore>) -> Arc<Plane> {
+        let (servers, readers) = sim.with(|world| {
             let pages = world.options.pages.as_ref().expect("there are page servers");
-            (pages.servers, pages.shards)
+            (pages.servers, pages.readers)
         });
         let client = Process::new(sim, CLIENT);
         let log = SimLog::new(client.clone());
@@ -113,7 +114,7 @@ impl Plane {
                 client: client.clone(),
                 computes: Mutex::default(),
                 ledger: Mutex::default(),
-                store: SimStore::new(sim, shards),
+                store: store.clone(),
                 servers: Mutex::default(),
                 next_server: AtomicU64::new(FIRST_SERVER),
                 branches: Mutex::new(BTreeMap::from([(MAIN, BranchState::Live)])),
@@ -126,14 +127,16 @@ impl Plane {
                 branches_made: AtomicU64::new(0),
             }
         });
-        sim.with(|world| world.others.push(STORE));
         for _ in 0..servers {
             plane.add_server();
         }
         plane.start_computes();
         tokio::spawn(faults::inject(plane.clone()));
-        for _ in 0..3 {
+        for _ in 0..readers {
             tokio::spawn(readers::read(plane.clone()));
+        }
+        if sim.with(|world| world.options.splits) {
+            tokio::spawn(branching::split(plane.clone()));
         }
         let makes_branches = sim.with(|world| world.options.pages.as_ref().is_some_and(|pages| pages.branches));
         if makes_branches {
@@ -151,7 +154,6 @@ impl Plane {
     /// No more faults: whoever is paused goes on, and whoever has ended starts.
     pub fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
-        self.store.away_until(0);
         for server in self.servers.lock().values() {
             server.process.resume();
             server.process.forget_crash_point();
@@ -180,6 +182,7 @@ impl Plane {
     pub async fn finish(&self, within_ms: u64) -> PlaneReport {
         let deadline = self.sim.now() + within_ms;
         readers::read_everything(self, deadline).await;
+        branching::splits_are_done(self, deadline).await;
         self.sim.with(|world| world.retire_writers());
         let (commits, snapshots_checked) = self.finish_computes();
         PlaneReport {

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::FIRST_SERVER;
 use crate::simulation::Sim;
 
 /// See the module.
@@ -100,13 +101,18 @@ impl Process {
         }
     }
 
+    /// Counts a point just before or after something durable. False: the process is to end here.
+    pub fn step(&self) -> bool {
+        let step = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
+        step != self.crash_at.load(Ordering::Relaxed)
+    }
+
     /// A point just before or after something durable.
     pub async fn point(&self) {
         self.gate().await;
-        let step = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
-        if step == self.crash_at.load(Ordering::Relaxed) {
-            self.sim.note("crash point", &[self.id, step]);
-            self.sim.count("ServerCrashPoint");
+        if !self.step() {
+            self.sim.note("crash point", &[self.id, self.steps.load(Ordering::Relaxed)]);
+            self.sim.count(if self.id < FIRST_SERVER { "ArchiverCrashPoint" } else { "ServerCrashPoint" });
             self.end();
             self.gate().await;
         }

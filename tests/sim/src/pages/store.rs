@@ -21,8 +21,10 @@ use storage::object::RetryPolicy;
 use tokio::sync::oneshot;
 
 use super::process::Process;
+use super::uploads::{InParts, Uploads};
 use super::watch::StoreWatch;
 use crate::simulation::Sim;
+use crate::trimming::PieceKey;
 
 /// The store, as partitions know it.
 pub const STORE: u64 = 1_000;
@@ -34,11 +36,13 @@ pub struct SimStore {
     sim: Arc<Sim>,
     inner: InMemory,
     pub watch: Mutex<StoreWatch>,
+    pub(super) uploads: Mutex<Uploads>,
+    part_bytes: usize,
     /// Answers nobody until then.
     away_until: AtomicU64,
 }
 
-fn outage(reason: &'static str) -> Error {
+pub(super) fn outage(reason: &'static str) -> Error {
     Error::Generic { store: "simulated", source: reason.into() }
 }
 
@@ -48,9 +52,16 @@ fn at_once<T>(done: impl Future<Output = T>) -> T {
 }
 
 impl SimStore {
-    pub fn new(sim: &Arc<Sim>, shards: u32) -> Arc<SimStore> {
+    /// The run's, if it has one.
+    pub fn of(sim: &Arc<Sim>) -> Option<Arc<SimStore>> {
+        let (shards, part_bytes) = sim.with(|world| {
+            let part_bytes = world.options.store.as_ref()?.part_bytes;
+            world.others.push(STORE);
+            Some((world.options.pages.as_ref().map_or(1, |pages| pages.shards), part_bytes))
+        })?;
         let watch = Mutex::new(StoreWatch::new(shards));
-        Arc::new(SimStore { sim: sim.clone(), inner: InMemory::new(), watch, away_until: AtomicU64::new(0) })
+        let (inner, uploads, away_until) = (InMemory::new(), Mutex::default(), AtomicU64::new(0));
+        Some(Arc::new(SimStore { sim: sim.clone(), inner, watch, uploads, part_bytes, away_until }))
     }
 
     pub fn away_until(&self, time: u64) {
@@ -63,16 +74,20 @@ impl SimStore {
         let sim = self.sim.clone();
         let jitter = move || sim.random(|random| random.below(1_000)) as f64 / 1_000.0;
         let retry = RetryPolicy::exponential(4, Duration::from_millis(50), Duration::from_secs(1), jitter);
-        storage::object::ObjectStore::new(Arc::new(handle), Path::default(), retry)
+        let store = storage::object::ObjectStore::new(Arc::new(handle), Path::default(), retry);
+        store.with_part_bytes(self.part_bytes)
     }
 
-    fn put(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    pub(super) fn put(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let bytes: bytes::Bytes = payload.clone().into();
         let now = self.sim.now();
         // Refused conditions change nothing.
         let put = at_once(self.inner.put_opts(location, payload, options))?;
         self.sim.note("put", &[crc32fast::hash(location.as_ref().as_bytes()).into(), bytes.len() as u64]);
         self.watch.lock().put(now, location.as_ref(), &bytes);
+        if let Some(key) = PieceKey::parse(location.as_ref()) {
+            self.sim.with(|world| world.archived(&key, bytes));
+        }
         Ok(put)
     }
 
@@ -80,6 +95,9 @@ impl SimStore {
         let now = self.sim.now();
         self.sim.note("delete", &[crc32fast::hash(location.as_ref().as_bytes()).into()]);
         self.watch.lock().delete(now, location.as_ref());
+        if let Some(key) = PieceKey::parse(location.as_ref()) {
+            self.sim.with(|world| world.trimming.dropped(&key));
+        }
         let one = futures::stream::once(std::future::ready(Ok(location.clone()))).boxed();
         let mut deleted = self.inner.delete_stream(one);
         match at_once(deleted.next()) {
@@ -104,8 +122,8 @@ impl SimStore {
 }
 
 /// See the module.
-struct StoreHandle {
-    store: Arc<SimStore>,
+pub(super) struct StoreHandle {
+    pub(super) store: Arc<SimStore>,
     process: Arc<Process>,
 }
 
@@ -130,12 +148,17 @@ struct Fate {
 }
 
 impl StoreHandle {
+    /// Another one of the same process.
+    pub(super) fn again(&self) -> StoreHandle {
+        StoreHandle { store: self.store.clone(), process: self.process.clone() }
+    }
+
     fn fate(&self) -> Fate {
         self.store.sim.with(|world| {
             let reachable = world.links.carry(self.process.id, STORE) && world.links.carry(STORE, self.process.id);
-            let pages = world.options.pages.as_ref().expect("there are page servers");
-            let (low, high) = pages.store_ms;
-            let (refused, lost, late) = (pages.refused, pages.lost_answers, pages.late);
+            let options = world.options.store.as_ref().expect("there is an object store");
+            let (low, high) = options.ms;
+            let (refused, lost, late) = (options.refused, options.lost_answers, options.late);
             let faulty = world.faulty;
             let random = &mut world.random;
             let mut there_ms = random.between(low, high);
@@ -180,7 +203,8 @@ impl StoreHandle {
         done
     }
 
-    async fn change<T: Send + 'static>(
+    /// A request that changes something: before and after it the process may end.
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         effect: impl FnOnce(&SimStore) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -200,11 +224,12 @@ impl ObjectStore for StoreHandle {
 
     async fn put_multipart_opts(
         &self,
-        _location: &Path,
+        location: &Path,
         _options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        // Layers are far below the size from which they go in parts.
-        Err(outage("uploads in parts are not simulated"))
+        let id = self.change(|store| Ok(store.uploads.lock().begin())).await?;
+        self.store.sim.count("UploadInParts");
+        Ok(Box::new(InParts { handle: self.again(), location: location.clone(), id, parts: 0 }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -213,8 +238,7 @@ impl ObjectStore for StoreHandle {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let handle = StoreHandle { store: self.store.clone(), process: self.process.clone() };
-        let handle = Arc::new(handle);
+        let handle = Arc::new(self.again());
         locations
             .then(move |location| {
                 let handle = handle.clone();
@@ -227,11 +251,10 @@ impl ObjectStore for StoreHandle {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (handle, prefix) =
-            (StoreHandle { store: self.store.clone(), process: self.process.clone() }, prefix.cloned());
+        let (handle, prefix) = (self.again(), prefix.cloned());
         let listing = async move {
             let lag_ms = handle.store.sim.with(|world| {
-                let stale = world.faulty && world.options.pages.as_ref().is_some_and(|pages| pages.stale_list);
+                let stale = world.faulty && world.options.store.as_ref().is_some_and(|store| store.stale_list);
                 if stale && world.random.percent(60) { world.random.below(6_000) } else { 0 }
             });
             handle.read(move |store| Ok(store.list(prefix.as_ref(), lag_ms))).await

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use storage::layer::LayerName;
+use storage::layout::ShardLayout;
 use storage::manifest::Manifest;
 use storage::{BranchId, ShardId};
 
@@ -31,6 +32,8 @@ pub struct StoreWatch {
 }
 
 enum Key {
+    /// Of the log's archive, or its archivers' trials. Pieces are looked at by [`crate::trimming`].
+    Archive,
     Manifest(BranchId, ShardId),
     Layer(BranchId, ShardId, LayerName),
 }
@@ -46,6 +49,7 @@ fn parse(key: &str) -> Key {
             let name = LayerName::parse(name).unwrap_or_else(|| panic!("object {key:?} is no layer"));
             Key::Layer(BranchId(number(branch)), ShardId(number(shard)), name)
         }
+        ["log", _, "identity"] | ["log", _, _, _, _] | ["probe", _, _] => Key::Archive,
         _ => panic!("object {key:?} belongs to nobody"),
     }
 }
@@ -73,6 +77,7 @@ impl StoreWatch {
             self.changes.push((now, key.to_owned(), true));
         }
         match parse(key) {
+            Key::Archive => {}
             Key::Manifest(branch, shard) => {
                 let manifest = Manifest::decode(bytes).unwrap_or_else(|error| panic!("{key} at {now}: {error}"));
                 self.manifest(branch, shard, manifest);
@@ -111,7 +116,9 @@ impl StoreWatch {
     fn manifest(&mut self, branch: BranchId, shard: ShardId, manifest: Manifest) {
         self.swaps += 1;
         assert_eq!((manifest.branch, manifest.shard), (branch, shard), "a manifest lies where it belongs");
-        assert_eq!(manifest.layout.shards(), self.shards, "the layout of branch {branch} stays");
+        let shards = manifest.layout.shards();
+        let comes_from = |before: u32| shards.is_multiple_of(before) && (shards / before).is_power_of_two();
+        assert!(comes_from(self.shards), "branch {branch} began with {} shards, and has {shards}", self.shards);
         if self.made.contains(&branch) {
             self.check_layers(branch, shard, &manifest);
         }
@@ -119,6 +126,7 @@ impl StoreWatch {
             let follows = manifest.change > before.change
                 && manifest.generation >= before.generation
                 && (manifest.generation > before.generation || manifest.writer == before.writer)
+                && (manifest.layout == before.layout || manifest.layout.is_split_of(before.layout))
                 && manifest.durable_lsn >= before.durable_lsn
                 && manifest.horizon >= before.horizon;
             assert!(follows, "branch {branch} shard {shard}: {before:#?} is followed by {manifest:#?}");
@@ -129,6 +137,7 @@ impl StoreWatch {
     /// An object is about to be deleted.
     pub fn delete(&mut self, now: u64, key: &str) {
         match parse(key) {
+            Key::Archive => {}
             Key::Manifest(branch, shard) => {
                 assert!(!self.is_kept(branch), "the manifest of branch {branch} shard {shard} is deleted");
                 self.manifests.remove(&(branch, shard));
@@ -144,6 +153,11 @@ impl StoreWatch {
         if self.present.remove(key) {
             self.changes.push((now, key.to_owned(), false));
         }
+    }
+
+    /// The layout in the manifest of a shard that is served under it.
+    pub fn layout(&self, branch: BranchId, shard: ShardId) -> Option<ShardLayout> {
+        self.manifests.get(&(branch, shard)).map(|manifest| manifest.layout)
     }
 
     /// Keys that came since a time, and keys that went.

@@ -19,7 +19,7 @@ impl World {
         self.after(pause, Event::Start { machine: id, life });
     }
 
-    fn crash(&mut self, id: u64) {
+    pub(super) fn crash(&mut self, id: u64) {
         let pause = self.random.between(20, 2_000);
         let machine = self.machines.get_mut(&id).expect("it exists");
         machine.stop();
@@ -41,6 +41,7 @@ impl World {
                 self.power_cut(id);
                 true
             }
+            Fault::CrashPoint if self.ends_at_archivers_step(id) => true,
             Fault::CrashPoint => {
                 let disk = &self.machines[&id].disk;
                 disk.crash_at_operation(disk.operations() + self.random.below(30));
@@ -81,6 +82,9 @@ impl World {
                 let until = self.now + self.random.between(50, 3_000);
                 let machine = self.machines.get_mut(&id).expect("it runs");
                 machine.busy_until = machine.busy_until.max(until);
+                if let Some(hosted) = &machine.hosted {
+                    hosted.process.pause_until(until);
+                }
                 let (busy_until, life) = (machine.busy_until, machine.life);
                 self.at(busy_until, Event::Wake { machine: id, life });
                 true
@@ -91,6 +95,14 @@ impl World {
         if happened {
             *self.counts.entry(format!("{fault:?}")).or_default() += 1;
         }
+    }
+
+    /// Half of the nodes with an archiver end at one of its steps instead of the disk's.
+    fn ends_at_archivers_step(&mut self, id: u64) -> bool {
+        let Some(archive) = &self.options.archive else { return false };
+        let (points, wanted) = (self.random.between(1, 20), archive.crash_points && self.random.percent(50));
+        let hosted = self.machines[&id].hosted.as_ref().filter(|_| wanted);
+        hosted.map(|hosted| hosted.process.crash_in(points)).is_some()
     }
 
     /// Everybody is a voter, runs and holds everything that is committed: the cluster can stand the loss of a disk.
@@ -158,6 +170,10 @@ impl World {
         for machine in self.machines.values_mut() {
             machine.sync_ms = sync_ms;
             machine.disk.set_capacity_bytes(None);
+            if let Some(hosted) = &machine.hosted {
+                hosted.process.resume();
+                hosted.process.forget_crash_point();
+            }
         }
         let mut left_dead = Vec::new();
         if self.options.heals_majority_only {
