@@ -124,6 +124,7 @@ async fn serve(arguments: PageServerArguments) -> Result<(), String> {
         compaction: CompactionSettings { retention, ..defaults.compaction },
         cache_dir: Some(directory.sub("layers")?),
         cache_disk_bytes: arguments.cache,
+        spill_disk_bytes: arguments.cache / 2,
         // The rest is for what is on its way: requests, answers, uploads and rewrites.
         ..defaults
     };

@@ -5,6 +5,7 @@ use storage::layer::{DiskCache, LayerCache};
 use crate::admission::Admission;
 use crate::config::PageServerConfig;
 use crate::page_cache::PageCache;
+use crate::spill::SpillSpace;
 
 /// Caches, each below its own limit, and who is let in. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -12,6 +13,7 @@ pub struct Caches {
     pub(crate) pages: PageCache,
     pub(crate) layers: LayerCache,
     pub(crate) disk: Option<DiskCache>,
+    pub(crate) spill: Option<SpillSpace>,
     pub(crate) admission: Admission,
 }
 
@@ -32,6 +34,7 @@ impl Caches {
             pages: PageCache::new(config.page_cache_bytes),
             layers,
             disk,
+            spill: SpillSpace::new(config),
             admission: Admission::new(config.admission),
         }
     }

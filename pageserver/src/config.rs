@@ -29,6 +29,9 @@ pub struct PageServerConfig {
     pub cache_dir: Option<PathBuf>,
     /// Limit of the cache on disk.
     pub cache_disk_bytes: u64,
+    /// Limit of what all shards of a process set aside beside that cache while the object store does not take layers. 0: nothing
+    /// is, as when that would be the same disk.
+    pub spill_disk_bytes: u64,
     /// Records are held in memory up to this size before they become a layer.
     pub buffer_bytes: usize,
     /// Frozen buffers beyond this stop the reading of the log.
@@ -78,6 +81,7 @@ impl PageServerConfig {
             shard: ShardId(0),
             cache_dir: None,
             cache_disk_bytes: 4 << 30,
+            spill_disk_bytes: 0,
             buffer_bytes: buffer,
             frozen_bytes: buffer * 2,
             buffer_age: Duration::from_secs(60),

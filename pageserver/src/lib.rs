@@ -37,6 +37,7 @@ mod layer_map;
 mod page_cache;
 mod read;
 mod shard;
+mod spill;
 mod tasks;
 mod view;
 

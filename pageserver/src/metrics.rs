@@ -22,6 +22,10 @@ pub const PAGE_CACHE_HITS: &str = "alluvium_pageserver_page_cache_hits_total";
 pub const PAGE_CACHE_MISSES: &str = "alluvium_pageserver_page_cache_misses_total";
 /// Memory of records not yet in layers.
 pub const BUFFER_BYTES: &str = "alluvium_pageserver_buffer_bytes";
+/// Buffers set aside on local disk while the object store does not take layers.
+pub const SPILLED_BUFFERS: &str = "alluvium_pageserver_spilled_buffers";
+/// Bytes of these.
+pub const SPILLED_BYTES: &str = "alluvium_pageserver_spilled_bytes";
 /// Layers in the manifest.
 pub const LAYERS: &str = "alluvium_pageserver_layers";
 /// Shards being served.

@@ -22,6 +22,7 @@ use crate::metrics as names;
 use crate::page_cache::CachedPage;
 use crate::replay::{Replay, initializes_page, replay};
 use crate::shard::Shard;
+use crate::spill::is_gone;
 use crate::view::View;
 
 /// Layers may be replaced and deleted under a read; it then begins anew with the layers of that moment.
@@ -67,7 +68,7 @@ struct Making {
     base: Option<(BranchId, Bytes)>,
     /// LSN of `base` if it came from the cache of pages and is used as it is when nothing follows.
     cached: Option<(Bytes, Lsn)>,
-    /// From buffers; all above those of layers.
+    /// From buffers, those set aside included; all above those of layers.
     records: Vec<(Lsn, Bytes)>,
     /// From layers.
     older: Vec<(Lsn, Bytes)>,
@@ -244,6 +245,7 @@ impl Shard {
                 Err(answer) => answers.push((number, answer)),
             }
         }
+        self.read_spilled(view, &mut making).await?;
         self.read_layers(view, &mut making).await?;
         for page in making {
             self.meters.layers.record(page.layers as f64);
@@ -252,12 +254,43 @@ impl Shard {
         Ok(answers)
     }
 
+    /// Asks buffers that were set aside, newest first: pages that one of them sets up need nothing older, which may be away.
+    async fn read_spilled(&self, view: &View, making: &mut [Making]) -> Result<(), LayerError> {
+        let Some(spill) = &self.spill else { return Ok(()) };
+        let buffers = view.spilled().iter().rev();
+        let layers: Vec<_> =
+            buffers.flat_map(|buffer| buffer.layers().iter().map(move |layer| (buffer, layer))).collect();
+        for (buffer, layer) in layers {
+            let needs = |page: &Making| buffer.concerns(page.from, page.at) && layer.covers(page.page);
+            let asked: Vec<usize> = (0..making.len()).filter(|&page| needs(&making[page])).collect();
+            if asked.is_empty() {
+                continue;
+            }
+            let wanted: Vec<Wanted> = asked.iter().map(|&page| (making[page].page, making[page].at)).collect();
+            let found = spill.reader.pages(layer, &wanted, |entry| initializes_page(&entry.bytes)).await;
+            let found = found.map_err(|error| self.unreadable_spill(layer, error))?;
+            for (page, entries) in asked.into_iter().zip(found) {
+                making[page].take_spilled(entries);
+            }
+        }
+        Ok(())
+    }
+
+    fn unreadable_spill(&self, layer: &LayerDescriptor, error: LayerError) -> LayerError {
+        let reason = error.to_string();
+        if is_gone(&error.into()) {
+            self.lose_spill(&reason);
+        }
+        // Whoever takes the shard over reads the log again.
+        ObjectError::Transient { key: layer.key(), reason }.into()
+    }
+
     /// Asks each layer once for all pages that need it.
     async fn read_layers(&self, view: &View, making: &mut [Making]) -> Result<(), LayerError> {
         let mut asked: BTreeMap<LayerId, (Arc<LayerDescriptor>, Vec<usize>)> = BTreeMap::new();
         for (index, page) in making.iter_mut().enumerate().filter(|(_, page)| page.from != Some(Lsn::MAX)) {
             let plan = view.layers().plan(page.page, page.at, page.from);
-            page.layers = plan.deltas.len() + usize::from(plan.image.is_some());
+            page.layers += plan.deltas.len() + usize::from(plan.image.is_some());
             if !plan.from_known {
                 (page.base, page.cached) = (None, None);
                 page.from = plan.image.as_ref().map(|image| image.end_lsn);
@@ -311,6 +344,19 @@ impl Shard {
 }
 
 impl Making {
+    /// Takes what a buffer that was set aside has of it; all is older than what was taken before.
+    fn take_spilled(&mut self, entries: Vec<LayerEntry>) {
+        self.layers += 1;
+        let from = self.from;
+        let entries = entries.into_iter().filter(|entry| from.is_none_or(|from| entry.lsn > from));
+        let mut records: Vec<_> = entries.map(|entry| (entry.lsn, entry.bytes)).collect();
+        records.append(&mut self.records);
+        self.records = records;
+        if drop_before_initializing(&mut self.records) {
+            (self.base, self.cached, self.from) = (None, None, Some(Lsn::MAX));
+        }
+    }
+
     /// Takes what a layer has of it.
     fn take(&mut self, layer: &LayerDescriptor, entries: Vec<LayerEntry>) {
         match layer.kind {

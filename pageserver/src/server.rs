@@ -67,6 +67,7 @@ impl PageServer {
         tasks::report(&shard, log.as_ref(), shard.ingested()).await;
         let mut others = vec![
             tokio::spawn(tasks::flush(shard.clone(), log.clone())),
+            tokio::spawn(tasks::spill(shard.clone())),
             tokio::spawn(tasks::delete_garbage(shard.clone())),
             tokio::spawn(tasks::scrub_again_and_again(shard.clone())),
         ];
@@ -90,6 +91,19 @@ impl PageServer {
     pub fn buffered_bytes(&self) -> usize {
         let view = self.shard.view();
         view.open().bytes() + view.frozen_bytes()
+    }
+
+    /// Buffers set aside on local disk, until the object store takes layers again.
+    pub fn spilled_buffers(&self) -> usize {
+        self.shard.view().spilled().len()
+    }
+
+    /// Takes away what was set aside, as a damaged disk might.
+    #[cfg(test)]
+    pub(crate) fn damage_spill(&self) {
+        let view = self.shard.view();
+        let layers = view.spilled().iter().flat_map(|buffer| buffer.layers());
+        layers.for_each(|layer| self.shard.spill.as_ref().expect("it is there").damage(layer));
     }
 
     /// Whether another page server has taken the shard over. This one then writes nothing any more.
@@ -200,9 +214,11 @@ impl PageClient for LocalPageClient {
         self.check_branch(branch)?;
         // In this order: a buffer that is flushed meanwhile is in one of the two, or in both.
         let buffered = self.shard.view().marks();
-        let manifest = self.shard.manifest().await;
         let found = buffered.iter().rev().find(|mark| mark.commit_time_us <= time_us).map(|mark| mark.lsn);
-        Ok(found.or_else(|| manifest.lsn_at(time_us)))
+        match found {
+            Some(found) => Ok(Some(found)),
+            None => Ok(self.shard.manifest().await.lsn_at(time_us)),
+        }
     }
 
     async fn status(&self, branch: BranchId) -> Result<PageServerStatus, PageError> {

@@ -25,6 +25,7 @@ use crate::owner::{ManifestOwner, OwnerError};
 use crate::page_cache::PageCache;
 use crate::read::ReadMeters;
 use crate::scrub::ScrubReport;
+use crate::spill::{Spill, SpilledBuffer};
 use crate::view::View;
 
 /// Shared by readers, the ingester, the flusher and the compactors.
@@ -36,6 +37,14 @@ pub(crate) struct Shard {
     pub pages: PageCache,
     /// The cache of layers on local disk, shared by all shards.
     pub disk: Option<DiskCache>,
+    /// Where buffers are set aside while the object store does not take layers.
+    pub spill: Option<Spill>,
+    /// A buffer may have to be set aside.
+    pub spill_due: Notify,
+    /// The object store did not take what was last given to it.
+    store_fails: AtomicBool,
+    /// It was told that there is no room to set buffers aside.
+    spill_is_full: AtomicBool,
     pub admission: Admission,
     pub meters: ReadMeters,
     prefix: String,
@@ -89,6 +98,10 @@ impl Shard {
         Ok(Shard {
             pages: caches.pages.clone(),
             disk: caches.disk.clone(),
+            spill: caches.spill.clone().map(|space| Spill::new(space, caches.layers.clone())),
+            spill_due: Notify::new(),
+            store_fails: AtomicBool::new(false),
+            spill_is_full: AtomicBool::new(false),
             admission: caches.admission.clone(),
             meters: ReadMeters::new(),
             prefix: shard_prefix(config.branch, config.shard),
@@ -186,6 +199,69 @@ impl Shard {
         let view = self.view();
         let held_bytes = view.open().bytes() + view.frozen_bytes();
         self.set_gauges(held_bytes as f64, view.layers().len() as f64, |lsn| lsn.0 as f64);
+        self.set_spill_gauges(&view);
+    }
+
+    fn set_spill_gauges(&self, view: &View) {
+        let spilled_bytes: u64 = view.spilled().iter().map(|buffer| buffer.bytes()).sum();
+        metrics::gauge!(names::SPILLED_BUFFERS, self.labels()).set(view.spilled().len() as f64);
+        metrics::gauge!(names::SPILLED_BYTES, self.labels()).set(spilled_bytes as f64);
+    }
+
+    /// Whether the object store did not take what was last given to it.
+    pub fn store_fails(&self) -> bool {
+        self.store_fails.load(Ordering::Acquire)
+    }
+
+    /// Notes that the object store does not take what it is given, or not in time.
+    pub fn note_store_failure(&self) {
+        self.store_fails.store(true, Ordering::Release);
+        self.spill_due.notify_one();
+    }
+
+    /// `work` with the object store, which fails if that takes as long as nobody would wait for a page.
+    pub async fn in_time<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            outcome = &mut work => return outcome,
+            () = tokio::time::sleep(SLOW_STORE) => self.note_store_failure(),
+        }
+        work.await
+    }
+
+    /// Shows readers a buffer that has been set aside, and lets it go from memory.
+    pub fn show_spilled(&self, buffer: SpilledBuffer) {
+        let begins = {
+            let mut view = self.view.write();
+            // Otherwise it has become a layer meanwhile.
+            let Some(next) = view.with_spilled(buffer) else { return };
+            let begins = view.spilled().is_empty();
+            *view = Arc::new(next);
+            begins
+        };
+        if begins {
+            let (branch, shard) = (self.config.branch, self.config.shard);
+            tracing::warn!(%branch, %shard, "the object store does not take layers: buffers are set aside on local disk");
+        }
+        self.set_spill_gauges(&self.view());
+        self.announce_change();
+    }
+
+    /// Says, once, that nothing more can be set aside.
+    pub fn note_full_spill(&self) {
+        if !self.spill_is_full.swap(true, Ordering::Relaxed) {
+            let (branch, shard) = (self.config.branch, self.config.shard);
+            tracing::warn!(%branch, %shard, "no room is left to set buffers aside: the log is not read until there is");
+        }
+    }
+
+    /// What was set aside cannot be read. Only the log has it now: the shard is given up, to be taken over anew.
+    pub fn lose_spill(&self, error: &(dyn std::fmt::Display + Sync)) {
+        let (branch, shard) = (self.config.branch, self.config.shard);
+        tracing::error!(%branch, %shard, %error, "a buffer on local disk is damaged: the shard is given up, to read the log again");
+        self.lost.store(true, Ordering::Release);
+        self.spill_due.notify_one();
+        self.announce_change();
     }
 
     fn set_gauges(&self, held_bytes: f64, layers: f64, shown: impl Fn(Lsn) -> f64) {
@@ -219,6 +295,7 @@ impl Shard {
             *view = Arc::new(view.frozen_open());
         }
         self.frozen.notify_one();
+        self.spill_due.notify_one();
     }
 
     /// Log taken into memory.
@@ -307,16 +384,26 @@ impl Shard {
         let pause = |reason: String| async move {
             tracing::warn!(branch = %self.config.branch, %reason, "manifest not written");
             metrics::counter!(crate::metrics::BACKGROUND_FAILURES, "work" => "manifest").increment(1);
+            self.note_store_failure();
             self.pause(self.config.retry_pause).await;
             !self.stopping()
         };
+        let mut ends = false;
         let show = |manifest: &Manifest| {
             let mut view = self.view.write();
-            *view = Arc::new(view.with_manifest(manifest));
+            let next = view.with_manifest(manifest);
+            ends = next.spilled().is_empty() && !view.spilled().is_empty();
+            *view = Arc::new(next);
         };
-        let outcome = self.owner.update(change, pause, show).await;
+        let outcome = self.in_time(self.owner.update(change, pause, show)).await;
         match &outcome {
             Ok(_) => {
+                self.store_fails.store(false, Ordering::Release);
+                self.spill_is_full.store(false, Ordering::Relaxed);
+                if ends {
+                    let (branch, shard) = (self.config.branch, self.config.shard);
+                    tracing::info!(%branch, %shard, "all that was set aside on local disk is in the object store");
+                }
                 self.publish();
                 self.announce_change();
             }
@@ -329,24 +416,27 @@ impl Shard {
         outcome
     }
 
-    /// Runs `work` with what a rewrite needs. A rewrite ends early when the server stops, unless it is `urgent`.
-    pub async fn with_job_context<T, W>(&self, urgent: bool, work: W) -> T
-    where
-        W: AsyncFnOnce(&JobContext<'_>) -> T,
-    {
-        let next_name =
-            || LayerName { generation: self.generation, sequence: self.next_sequence.fetch_add(1, Ordering::Relaxed) };
-        let stopped = || (self.stopping() && !urgent) || self.is_lost();
-        let context = JobContext {
-            store: &self.store,
-            reader: &self.reader,
+    /// What a rewrite from and to some places needs.
+    pub fn job_context<'a>(
+        &'a self,
+        (reader, store): (&'a LayerReader, &'a ObjectStore),
+        next_name: &'a (dyn Fn() -> LayerName + Send + Sync),
+        stopped: &'a (dyn Fn() -> bool + Send + Sync),
+    ) -> JobContext<'a> {
+        JobContext {
+            store,
+            reader,
             branch: self.config.branch,
             shard: self.config.shard,
             layer_target_bytes: self.config.compaction.layer_target_bytes,
-            next_name: &next_name,
-            stopped: &stopped,
-        };
-        work(&context).await
+            next_name,
+            stopped,
+        }
+    }
+
+    /// A layer's name that was never used before.
+    pub fn next_name(&self) -> LayerName {
+        LayerName { generation: self.generation, sequence: self.next_sequence.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// A job for a compactor, with names that nobody else has.
@@ -405,6 +495,8 @@ impl Shard {
     }
 }
 
+/// What takes the object store longer counts as a failure, once buffers wait: clients wait 30 s for a page.
+const SLOW_STORE: Duration = Duration::from_secs(10);
 /// Strays are looked for twice: a worker that was slow or paused may write after the first time.
 const SWEEPS: u32 = 2;
 /// Jobs whose names are remembered for that.
@@ -422,6 +514,8 @@ impl Drop for Shard {
     /// are set anew within half a second.
     fn drop(&mut self) {
         self.set_gauges(0.0, 0.0, |_| f64::NAN);
+        metrics::gauge!(names::SPILLED_BUFFERS, self.labels()).set(0.0);
+        metrics::gauge!(names::SPILLED_BYTES, self.labels()).set(0.0);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::layer::LayerDescriptor;
+use storage::layer::{LayerDescriptor, LayerError};
 use storage::manifest::Manifest;
 
 use super::after_failure;
@@ -57,7 +57,13 @@ pub(crate) async fn compact(shard: Arc<Shard>, compactor: Compactor) {
         };
         match outcome {
             Ok(()) | Err(JobError::Stopped) => {}
-            Err(error) => after_failure(&shard, "compaction", &error).await,
+            Err(error) => {
+                // Flushes wait for merges, and would never learn of it.
+                if matches!(&error, JobError::Layer(LayerError::Object(error)) if error.is_transient()) {
+                    shard.note_store_failure();
+                }
+                after_failure(&shard, "compaction", &error).await;
+            }
         }
     }
 }
@@ -101,8 +107,10 @@ async fn rewrite(shard: &Arc<Shard>, job: &Job) -> Result<Vec<LayerDescriptor>, 
         return Ok(layers);
     }
     let (owned, rewrite) = (shard.clone(), job.clone());
-    let work =
-        move || async move { owned.with_job_context(false, async |context| run_job(context, &rewrite).await).await };
+    let work = move || async move {
+        let (next_name, stopped) = (|| owned.next_name(), || owned.stopping() || owned.is_lost());
+        run_job(&owned.job_context((&owned.reader, &owned.store), &next_name, &stopped), &rewrite).await
+    };
     let outcome = apart(work).await;
     ended("server", if outcome.is_ok() { "done" } else { "failed" });
     outcome

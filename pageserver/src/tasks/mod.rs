@@ -6,6 +6,7 @@ mod flush;
 mod garbage;
 mod ingest;
 mod scrub;
+mod spill;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub(crate) use flush::{consumer_name, flush, report};
 pub(crate) use garbage::delete_garbage;
 pub(crate) use ingest::ingest;
 pub(crate) use scrub::scrub_again_and_again;
+pub(crate) use spill::spill;
 
 /// How often the age of the open buffer is looked at.
 const AGE_CHECK: Duration = Duration::from_millis(500);

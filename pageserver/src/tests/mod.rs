@@ -5,6 +5,7 @@ mod damage;
 mod fake_log;
 mod filtered;
 mod over_s3;
+mod spill;
 pub(crate) mod workload;
 
 use std::collections::HashSet;

@@ -15,6 +15,7 @@ mod error;
 mod probe;
 mod retry;
 mod s3;
+mod scratch;
 mod swap;
 mod upload;
 
@@ -34,6 +35,7 @@ pub use error::ObjectError;
 pub use probe::ProbeError;
 pub use retry::RetryPolicy;
 pub use s3::{S3Credentials, S3Options};
+pub use scratch::Scratch;
 pub use swap::{SwapError, Versioned};
 pub use upload::Upload;
 

@@ -37,7 +37,9 @@ async fn check_operations(store: ObjectStore) {
     upload.write(&large).await.expect("write");
     upload.abort().await;
     assert!(store.get("large/abandoned").await.is_err());
+}
 
+async fn check_swaps(store: ObjectStore) {
     let first = store.swap("m", None, Bytes::from_static(b"first")).await.expect("create");
     assert_eq!(store.read_versioned("m").await, Ok(Some(first.clone())));
     let conflict = store.swap("m", None, Bytes::from_static(b"rival")).await;
@@ -49,9 +51,36 @@ async fn check_operations(store: ObjectStore) {
 
 #[tokio::test]
 async fn operations() {
-    check_operations(ObjectStore::memory(RetryPolicy::none())).await;
     let directory = tempfile::tempdir().expect("tempdir");
-    check_operations(local(&directory)).await;
+    for store in [ObjectStore::memory(RetryPolicy::none()), local(&directory)] {
+        check_operations(store.clone()).await;
+        check_swaps(store).await;
+    }
+}
+
+/// On threads of their own, and in place.
+#[test]
+fn scratch_leaves_nothing_behind() {
+    let runtimes = [tokio::runtime::Builder::new_multi_thread(), tokio::runtime::Builder::new_current_thread()];
+    for mut runtime in runtimes {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let scratch = Scratch::new(directory.path().join("below"));
+        let work = async {
+            check_operations(scratch.store()).await;
+            let (store, bytes) = (scratch.store(), Bytes::from_static(b"set aside"));
+            store.put("one", bytes.clone()).await.expect("put");
+            // Cleared while it is used: what is open stays.
+            std::fs::remove_dir_all(directory.path().join("below")).expect("it is there, and empty");
+            assert_eq!(store.get("one").await, Ok(bytes.clone()));
+            store.put("two", bytes.clone()).await.expect("the directory is made again");
+            scratch.remove("one");
+            assert!(matches!(store.get("one").await, Err(ObjectError::NotFound { .. })));
+            assert_eq!(store.get("two").await, Ok(bytes));
+            let named = std::fs::read_dir(directory.path().join("below")).expect("it is there").count();
+            assert_eq!(named, 0, "files with a name");
+        };
+        runtime.build().expect("a runtime").block_on(work);
+    }
 }
 
 #[test]
