@@ -147,8 +147,9 @@ fn run_many(arguments: &Arguments) -> ExitCode {
         "commits",
         "snapshots_checked",
         "archived_groups",
+        "histories_checked",
     ];
-    let mut totals = [0; 9];
+    let mut totals = [0; 10];
     let (mut running, mut failed, mut done) = (Vec::<Running>::new(), Vec::new(), 0);
     let mut seeds = arguments.from..arguments.from + arguments.seeds;
     loop {

@@ -147,6 +147,11 @@ impl PageOptions {
         !self.writer_every_ms.is_multiple_of(3)
     }
 
+    /// Wall clocks of computes and page servers jump by up to an hour, forth and back. Not drawn either.
+    pub fn clock_jumps(&self) -> bool {
+        (self.layer_target_bytes / 1024).is_multiple_of(2)
+    }
+
     fn draw(random: &mut Random) -> (PageOptions, StoreOptions) {
         let faulty_store = random.percent(60);
         let mut chance = |faulty: bool, most: u64| if faulty { random.below(most) } else { 0 };

@@ -89,6 +89,8 @@ pub struct Report {
     pub snapshots_checked: u64,
     /// Groups that came out of the log's archive.
     pub archived_groups: u64,
+    /// Transactions on lists whose history was checked.
+    pub histories_checked: u64,
     pub faults: BTreeMap<String, u64>,
 }
 
@@ -757,6 +759,7 @@ impl World {
             commits: of_pages.commits,
             snapshots_checked: of_pages.snapshots_checked,
             archived_groups: self.archived_groups,
+            histories_checked: of_pages.histories_checked,
             faults: self.counts.clone(),
         }
     }

@@ -90,11 +90,17 @@ pub async fn splits_are_done(plane: &Plane, deadline: u64) {
 async fn create(plane: &Plane, admin: &Branches, name: &str, parent: BranchId) {
     let sim = &plane.sim;
     let point = sim.with(|world| {
+        let jumps = world.options.pages.as_ref().is_some_and(|pages| pages.clock_jumps());
         let ends = world.oracles[&parent].ends();
         let now = world.now;
         match world.random.below(3) {
             0 => BranchPoint::Now,
             1 => world.random.one_of(ends).map_or(BranchPoint::Now, BranchPoint::At),
+            // Where clocks jump, most commits are of none of these times.
+            _ if jumps && world.random.percent(50) => {
+                let times = world.oracles[&parent].times_us();
+                BranchPoint::Time(world.random.one_of(times).unwrap_or(0) + world.random.below(3_000_000))
+            }
             _ => BranchPoint::Time(world.random.below(now.max(1)) * 1_000),
         }
     });

@@ -3,7 +3,8 @@
 //!
 //! Each runs sessions with transactions on the database of [`super::tables`] (checkers B and C, in its own snapshots too), and
 //! remembers what it was told: what was acknowledged is there, for every snapshot that begins later and at the end; what was
-//! refused is nowhere (checker A). Nobody may be told that an outcome is unknown but by 08007.
+//! refused is nowhere (checker A). Nobody may be told that an outcome is unknown but by 08007. Some transactions are on lists alone
+//! ([`super::lists`], checker E).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use compute::{Compute, ComputeConfig, GovernorConfig, StartError};
 use logstore::client::LogError;
 use pageserver::cluster::directory::Directory;
 use pageserver::cluster::routes::RoutedPages;
-use pageserver::config::WallClock;
 use sql::error::{Result, SqlError, SqlState};
 use sql::store::{
     Direction, Interrupt, IsolationLevel, KeyRange, RowLockMode, StatementOutcome, Store, Transaction,
@@ -20,6 +20,7 @@ use sql::store::{
 };
 use storage::{BranchId, PageNo};
 
+use super::lists::Recorded;
 use super::log::SimLog;
 use super::process::Process;
 use super::servers::connect;
@@ -43,13 +44,26 @@ pub struct Ledger {
     lives: u64,
     pub commits: u64,
     pub snapshots_checked: u64,
+    /// Transactions on lists.
+    pub recorded: Recorded,
+}
+
+/// What came of computes.
+#[derive(Default)]
+pub struct Outcomes {
+    /// Transactions that they acknowledged.
+    pub commits: u64,
+    /// Their snapshots that were read whole.
+    pub snapshots: u64,
+    /// Transactions on lists.
+    pub histories: u64,
 }
 
 /// One life of a compute, as its threads see it.
-struct Life {
-    plane: Arc<Plane>,
-    process: Arc<Process>,
-    number: u64,
+pub struct Life {
+    pub plane: Arc<Plane>,
+    pub process: Arc<Process>,
+    pub number: u64,
     /// What had been acknowledged when it asked for its epoch.
     known: usize,
     branch: BranchId,
@@ -57,7 +71,7 @@ struct Life {
 
 /// How a transaction's work ended.
 #[derive(PartialEq, Eq)]
-enum Work {
+pub enum Work {
     Commit,
     Rollback,
 }
@@ -72,13 +86,12 @@ impl Plane {
         }
     }
 
-    /// Ends them, and looks whether everything is as they said. How many transactions they acknowledged, and how many of their
-    /// snapshots were read whole.
-    pub fn finish_computes(&self) -> (u64, u64) {
+    /// Ends them, and looks whether everything is as they said.
+    pub fn finish_computes(&self) -> Outcomes {
         self.computes.lock().values().for_each(|process| process.end());
-        let ledger = self.ledger.lock();
+        let mut ledger = self.ledger.lock();
         if ledger.lives == 0 {
-            return (0, 0);
+            return Outcomes::default();
         }
         let (last, pages) = self.sim.with(|world| {
             world.look_at(MAIN);
@@ -94,7 +107,13 @@ impl Plane {
         assert!(lost.is_empty(), "{at}: acknowledged and not there: {lost:?}");
         let undead: Vec<_> = ledger.refused.intersection(&rows.tags).collect();
         assert!(undead.is_empty(), "{at}: refused and there: {undead:?}");
-        (ledger.commits, ledger.snapshots_checked)
+        // As one would see it who comes after all others.
+        let last = ledger.lives + 1;
+        ledger.recorded.primary_begins(last);
+        let begun = ledger.recorded.tick();
+        ledger.recorded.read_all(last, begun, &rows.histories);
+        let histories = ledger.recorded.check();
+        Outcomes { commits: ledger.commits, snapshots: ledger.snapshots_checked, histories }
     }
 }
 
@@ -119,6 +138,7 @@ async fn supervise(plane: Arc<Plane>, number: u64) {
             let mut ledger = plane.ledger.lock();
             ledger.lives += 1;
             let (number, known) = (ledger.lives, ledger.acknowledged.len());
+            ledger.recorded.primary_begins(number);
             Life { plane: plane.clone(), process: process.clone(), number, known, branch: MAIN }
         };
         spawn(&process, "primary", move || live(life));
@@ -136,8 +156,7 @@ fn live(life: Life) {
     let (plane, from) = (Arc::downgrade(&life.plane), life.process.clone());
     let to_server = move |address: &str| connect(plane.clone(), from.clone(), address);
     let pages = RoutedPages::new(Directory::new(log.clone()), to_server);
-    let of_world = sim.clone();
-    let clock = WallClock(Arc::new(move || of_world.now() * 1_000));
+    let clock = life.plane.clock(life.process.id);
     let (config, sessions) = sim.with(|world| {
         let options = world.options.pages.as_ref().expect("there are page servers");
         let memory_bytes = options.compute_pages as usize * storage::page::PAGE_SIZE_BYTES;
@@ -184,7 +203,7 @@ fn live(life: Life) {
 }
 
 /// What may befall a statement when others fail. Damage and broken rules may not.
-fn is_expected(error: &SqlError) -> bool {
+pub fn is_expected(error: &SqlError) -> bool {
     let wrong = [SqlState::DATA_CORRUPTED, SqlState::INTERNAL_ERROR];
     !wrong.contains(&error.state())
 }
@@ -199,7 +218,11 @@ fn session(life: &Life, compute: &Compute) {
             world.random.below(2 * pace)
         });
         block_on(sim.sleep(pause_ms));
-        life.transaction(compute);
+        if sim.random(|random| random.percent(40)) {
+            life.list_transaction(compute);
+        } else {
+            life.transaction(compute);
+        }
     }
 }
 
@@ -419,10 +442,12 @@ impl Life {
     fn read(&self, compute: &Compute) -> Result<()> {
         let options = TransactionOptions { isolation: IsolationLevel::RepeatableRead, read_only: true };
         let transaction = compute.begin(options, Arc::<Interrupt>::default())?;
-        let expected: Vec<u64> = {
-            let ledger = self.plane.ledger.lock();
+        let (begun, expected): (_, Vec<u64>) = {
+            let mut ledger = self.plane.ledger.lock();
+            let begun = ledger.recorded.tick();
             let known = |(place, (_, life)): &(usize, &(u64, u64))| *place < self.known || *life == self.number;
-            ledger.acknowledged.iter().enumerate().filter(known).map(|(_, (tag, _))| *tag).collect()
+            let acknowledged = ledger.acknowledged.iter().enumerate();
+            (begun, acknowledged.filter(known).map(|(_, (tag, _))| *tag).collect())
         };
         transaction.begin_statement()?;
         let at = transaction.snapshot_lsn();
@@ -439,6 +464,7 @@ impl Life {
         let mut ledger = self.plane.ledger.lock();
         let undead: Vec<_> = ledger.refused.intersection(&rows.tags).collect();
         assert!(undead.is_empty(), "{name}: refused and there: {undead:?}");
+        ledger.recorded.read_all(self.number, begun, &rows.histories);
         ledger.snapshots_checked += 1;
         Ok(())
     }

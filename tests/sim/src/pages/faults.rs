@@ -24,11 +24,14 @@ enum Fault {
     ComputeCrashPoint,
     /// A compute does nothing for a while, so that another takes over, and goes on.
     ComputePause,
+    /// A wall clock jumps by up to an hour, forth or back.
+    ClockJump,
     /// The object store answers nobody for a while.
     Outage,
 }
 
 const MOST_SERVERS: usize = 4;
+const HOUR_US: u64 = 3_600_000_000;
 
 /// Injects faults until the end.
 pub async fn inject(plane: Arc<Plane>) {
@@ -43,6 +46,7 @@ pub async fn inject(plane: Arc<Plane>) {
             (pages.restarts, Fault::Restart),
             (pages.restarts, Fault::Join),
             (world.options.store.as_ref().is_some_and(|store| store.outages), Fault::Outage),
+            (pages.clock_jumps(), Fault::ClockJump),
             (pages.computes && pages.crashes, Fault::ComputeCrash),
             (pages.computes && pages.crash_points, Fault::ComputeCrashPoint),
             (pages.computes && pages.pauses, Fault::ComputePause),
@@ -60,7 +64,12 @@ pub async fn inject(plane: Arc<Plane>) {
         let running: Vec<u64> = plane.servers.lock().keys().copied().collect();
         let computes: Vec<u64> = plane.computes.lock().keys().copied().collect();
         let of_compute = matches!(fault, Fault::ComputeCrash | Fault::ComputeCrashPoint | Fault::ComputePause);
-        let candidates = if of_compute { &computes } else { &running };
+        let all = [&running[..], &computes[..]].concat();
+        let candidates = match fault {
+            Fault::ClockJump => &all,
+            _ if of_compute => &computes,
+            _ => &running,
+        };
         let Some(id) = sim.random(|random| random.one_of(candidates)) else { continue };
         sim.note("server fault", &[fault as u64, id]);
         sim.count(&format!("Server{fault:?}"));
@@ -82,6 +91,10 @@ pub async fn inject(plane: Arc<Plane>) {
             }
             Fault::Join if running.len() < MOST_SERVERS => plane.add_server(),
             Fault::Join => {}
+            Fault::ClockJump => {
+                let ahead_us = sim.random(|random| if random.percent(30) { 0 } else { random.below(HOUR_US) });
+                plane.clocks.lock().insert(id, ahead_us);
+            }
             Fault::Outage => plane.store.away_until(sim.now() + away_ms),
         }
     }

@@ -22,6 +22,7 @@ pub mod workload;
 mod branching;
 mod computes;
 mod faults;
+mod lists;
 mod readers;
 pub mod servers;
 
@@ -31,6 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pageserver::cluster::directory::Directory;
 use pageserver::cluster::routes::RoutedPages;
+use pageserver::config::WallClock;
 use parking_lot::Mutex;
 use storage::BranchId;
 
@@ -70,6 +72,8 @@ pub struct PlaneReport {
     pub commits: u64,
     /// Databases that computes read whole from their own snapshots.
     pub snapshots_checked: u64,
+    /// Transactions on lists whose history was checked.
+    pub histories_checked: u64,
     /// Branches that are deleted, or may be.
     pub deleted: BTreeSet<BranchId>,
 }
@@ -82,6 +86,8 @@ pub struct Plane {
     /// Computes whose process runs.
     computes: Mutex<BTreeMap<u64, Arc<Process>>>,
     ledger: Mutex<Ledger>,
+    /// How far ahead wall clocks are, by process, in microseconds.
+    clocks: Arc<Mutex<BTreeMap<u64, u64>>>,
     pub store: Arc<SimStore>,
     servers: Mutex<BTreeMap<u64, Server>>,
     next_server: AtomicU64,
@@ -114,6 +120,7 @@ impl Plane {
                 client: client.clone(),
                 computes: Mutex::default(),
                 ledger: Mutex::default(),
+                clocks: Arc::default(),
                 store: store.clone(),
                 servers: Mutex::default(),
                 next_server: AtomicU64::new(FIRST_SERVER),
@@ -164,6 +171,12 @@ impl Plane {
         }
     }
 
+    /// The wall clock of the machine that a process runs on.
+    fn clock(&self, id: u64) -> WallClock {
+        let (sim, clocks) = (self.sim.clone(), self.clocks.clone());
+        WallClock(Arc::new(move || sim.now() * 1_000 + clocks.lock().get(&id).copied().unwrap_or(0)))
+    }
+
     fn live_branches(&self) -> Vec<BranchId> {
         let branches = self.branches.lock();
         branches.iter().filter(|(_, state)| **state == BranchState::Live).map(|(branch, _)| *branch).collect()
@@ -184,13 +197,14 @@ impl Plane {
         readers::read_everything(self, deadline).await;
         branching::splits_are_done(self, deadline).await;
         self.sim.with(|world| world.retire_writers());
-        let (commits, snapshots_checked) = self.finish_computes();
+        let computes = self.finish_computes();
         PlaneReport {
             pages_compared: self.compared.load(Ordering::Relaxed),
             databases_checked: self.databases.load(Ordering::Relaxed),
             branches_made: self.branches_made.load(Ordering::Relaxed),
-            commits,
-            snapshots_checked,
+            commits: computes.commits,
+            snapshots_checked: computes.snapshots,
+            histories_checked: computes.histories,
             deleted: self.deleted_branches(),
         }
     }

@@ -10,7 +10,6 @@ use pageserver::cluster::agent::{Agent, Identity};
 use pageserver::cluster::descendants::RegisteredDescendants;
 use pageserver::cluster::directory::Directory;
 use pageserver::compaction::{CompactionSettings, Retention};
-use pageserver::config::WallClock;
 use pageserver::{PageHost, PageServerConfig};
 use storage::layout::ShardLayout;
 use storage::{BranchId, Lsn};
@@ -21,6 +20,9 @@ use super::Plane;
 use super::log::SimLog;
 use super::process::Process;
 use crate::world::MAIN;
+
+/// How long history is kept where clocks jump.
+const RETENTION_US: u64 = 2_000_000;
 
 /// A server whose process runs.
 pub struct Server {
@@ -44,8 +46,7 @@ impl Plane {
         cache: Option<&tempfile::TempDir>,
     ) -> PageServerConfig {
         let store = self.store.client(process);
-        let sim = self.sim.clone();
-        let clock = WallClock(Arc::new(move || sim.now() * 1_000));
+        let clock = self.clock(process.id);
         self.sim.with(|world| {
             let options = world.options.pages.as_ref().expect("there are page servers");
             let cache_bytes = if options.caches { 256 << 20 } else { 0 };
@@ -66,7 +67,10 @@ impl Plane {
                     hot_page_records: 24,
                     image_job_bytes: options.layer_target_bytes * 3,
                     layer_target_bytes: options.layer_target_bytes,
-                    retention: Retention { bytes: options.retention_bytes, time_us: 0 },
+                    retention: Retention {
+                        bytes: options.retention_bytes,
+                        time_us: if options.clock_jumps() { RETENTION_US } else { 0 },
+                    },
                     ..defaults.compaction
                 },
                 descendants: Some(Arc::new(RegisteredDescendants::new(directory.clone(), store))),

@@ -29,6 +29,8 @@ const SUM: i64 = 1_000 * ACCOUNTS as i64;
 pub const ACCOUNT: u8 = 0;
 pub const NODE: u8 = 1;
 pub const ITEM: u8 = 2;
+/// A list in one row, of [`super::lists`].
+pub const LIST: u8 = 3;
 
 /// Of a row.
 pub fn key(kind: u8, number: u32, position: u32) -> Vec<u8> {
@@ -52,6 +54,22 @@ pub fn value(number: i64, tag: u64, random: &mut Random) -> Vec<u8> {
 /// Of a value.
 pub fn number(value: &[u8]) -> i64 {
     i64::from_le_bytes(value[..8].try_into().expect("eight bytes"))
+}
+
+/// A list's value: how long it is, what stands in it, and sometimes so many bytes that it lies out of line.
+pub fn list_value(list: &[u64], random: &mut Random) -> Vec<u8> {
+    let mut value = (list.len() as u64).to_le_bytes().to_vec();
+    list.iter().for_each(|one| value.extend_from_slice(&one.to_le_bytes()));
+    let filler = if random.percent(2) { random.between(3_000, 9_000) } else { 0 };
+    value.resize(value.len() + filler as usize, random.below(256) as u8);
+    value
+}
+
+/// Of such a value.
+pub fn list(value: &[u8]) -> Vec<u64> {
+    let mut numbers = value.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")));
+    let length = numbers.next().expect("a list has a length") as usize;
+    numbers.take(length).collect()
 }
 
 /// The newest pages, and the batches that change them.
@@ -260,6 +278,8 @@ pub struct Rows {
     lists: BTreeMap<u32, u32>,
     /// Who appended the items.
     pub tags: BTreeSet<u64>,
+    /// Lists of [`super::lists`].
+    pub histories: BTreeMap<u32, Vec<u64>>,
 }
 
 impl Rows {
@@ -268,6 +288,7 @@ impl Rows {
         let part = |from: usize| u32::from_be_bytes(row[from..from + 4].try_into().expect("four bytes"));
         let found = number(value);
         match row[0] {
+            LIST => drop(self.histories.insert(part(1), list(value))),
             ACCOUNT => self.sum += found,
             NODE => drop(self.ring.insert(part(1), found as u32)),
             _ => {
