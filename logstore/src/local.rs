@@ -12,7 +12,7 @@ use storage::object::ObjectStore;
 use storage::{BranchId, Epoch, Lsn};
 use tokio::sync::{oneshot, watch};
 
-use crate::archive::{ArchiveReader, ArchivedRange, archived_ranges, range_key};
+use crate::archive::{ArchiveReader, ArchivedRange, archived_range, range_key};
 use crate::client::{
     BranchStatus, EpochGrant, LogChunk, LogClient, LogError, MetadataClient, MetadataSnapshot, MetadataValue,
     SwapOutcome,
@@ -92,10 +92,7 @@ impl LocalClient {
     pub(crate) async fn archived(&self, branch: BranchId) -> Result<Option<ArchivedRange>, LogError> {
         let prefix = range_key(branch);
         let found = self.read(|reply| Read::Snapshot(prefix, reply)).await?.values;
-        let range = archived_ranges(&found).next().transpose();
-        range
-            .map(|found| found.map(|(_, range, _)| range))
-            .map_err(|error| LogError::Corrupt { reason: error.to_string() })
+        archived_range(&found)
     }
 
     /// Where each branch's stream ended when the segment that is being written was begun: before it lies in segments that

@@ -32,6 +32,7 @@ use crate::client::{LogClient, LogError, MetadataClient};
 
 pub use archiver::Archiver;
 pub use piece::{MAX_PIECE_BYTES, Piece, PieceError};
+pub(crate) use range::archived_range;
 pub use range::{ArchiveId, ArchivedRange, archived_ranges};
 pub(crate) use reader::ArchiveReader;
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use storage::{BranchId, Lsn};
 
 use super::RANGE_PREFIX;
-use crate::client::MetadataValue;
+use crate::client::{LogError, MetadataValue};
 use crate::wire::{Malformed, get_u8, get_u64, put_u64};
 
 const VERSION: u8 = 1;
@@ -93,4 +93,10 @@ pub fn archived_ranges(
         let branch = BranchId(u64::from_str_radix(digits, 16).ok()?);
         Some(ArchivedRange::decode(value.bytes.clone()).map(|range| (branch, range, value.version)))
     })
+}
+
+/// The range among metadata entries that are one branch's.
+pub(crate) fn archived_range(entries: &[(String, MetadataValue)]) -> Result<Option<ArchivedRange>, LogError> {
+    let found = archived_ranges(entries).next().transpose();
+    found.map(|found| found.map(|(_, range, _)| range)).map_err(|error| LogError::Corrupt { reason: error.to_string() })
 }

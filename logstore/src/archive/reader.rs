@@ -3,8 +3,11 @@
 use storage::object::{ObjectError, ObjectStore};
 use storage::{BranchId, Lsn};
 
-use super::{ArchiveId, ArchivedRange, Piece, STRETCH_BITS, parse_piece_key, piece_key, stretch_folder};
-use crate::client::{LogChunk, LogError};
+use super::{
+    ArchiveId, ArchivedRange, Piece, STRETCH_BITS, archived_range, parse_piece_key, piece_key, range_key,
+    stretch_folder,
+};
+use crate::client::{LogChunk, LogError, MetadataClient};
 use crate::local::LocalClient;
 
 /// Reads one branch.
@@ -28,14 +31,19 @@ impl ArchiveReader {
 
     /// The groups of the piece that holds `position`, from the one that holds it on.
     pub(crate) async fn read(&mut self, position: Lsn) -> Result<Vec<LogChunk>, LogError> {
-        let range = self.range(position).await?;
-        let piece = match find_piece(&self.store, self.branch, &range, position, self.next).await {
-            Err(ReadError::Missing(_)) => {
-                // What drops out of the archive is taken off the range before it is deleted.
-                let range = self.range(position).await?;
-                find_piece(&self.store, self.branch, &range, position, None).await
+        let (mut range, mut hint) = (self.range(position).await?, self.next);
+        let piece = loop {
+            match find_piece(&self.store, self.branch, &range, position, hint).await {
+                Err(ReadError::Missing(key)) => {
+                    // What drops out of the archive is taken off the range before it is deleted.
+                    let newest = self.newest_range(position).await?;
+                    if newest == range && hint.is_none() {
+                        break Err(ReadError::Missing(key));
+                    }
+                    (range, hint) = (newest, None);
+                }
+                found => break found,
             }
-            found => found,
         };
         let piece = piece.map_err(|error| error.into_log_error(self.branch))?;
         metrics::counter!("alluvium_log_archive_read_pieces_total").increment(1);
@@ -44,10 +52,31 @@ impl ArchiveReader {
         Ok(piece.chunks.into_iter().filter(ends_after).collect())
     }
 
+    /// The range, as this node has applied it.
     async fn range(&self, position: Lsn) -> Result<ArchivedRange, LogError> {
+        self.reaches(position, self.log.archived(self.branch).await?)
+    }
+
+    /// The range as a majority knows it. A node that is behind cannot tell what has dropped out from what is lost: its reader is sent
+    /// to the others, of whom the leader can.
+    async fn newest_range(&self, position: Lsn) -> Result<ArchivedRange, LogError> {
+        let key = range_key(self.branch);
+        let found = self.log.get(&key).await.map_err(|error| match error {
+            LogError::NotLeader { .. } => LogError::Unavailable {
+                reason: "a piece of the log's archive is not there; whether it was dropped, the leader knows"
+                    .to_owned(),
+            },
+            error => error,
+        })?;
+        let found: Vec<_> = found.into_iter().map(|value| (key.clone(), value)).collect();
+        self.reaches(position, archived_range(&found)?)
+    }
+
+    /// The range, if it holds `position`.
+    fn reaches(&self, position: Lsn, range: Option<ArchivedRange>) -> Result<ArchivedRange, LogError> {
         let branch = self.branch;
         let first_lsn = self.log.first_lsn(branch);
-        match self.log.archived(branch).await? {
+        match range {
             Some(range) if range.begin <= position && position < range.end => Ok(range),
             Some(range) if range.end >= first_lsn && position < range.begin => {
                 Err(LogError::Trimmed { branch, asked: position, first_lsn: range.begin.min(first_lsn) })
