@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod lists;
 pub mod log_nodes;
 pub mod namespaces;
 pub mod pgbench;
