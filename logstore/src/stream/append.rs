@@ -152,8 +152,9 @@ impl Queued {
     pub(crate) async fn outcome(self) -> Outcome {
         let shared = &self.stream.shared;
         if let Some((append, answer)) = self.unsent {
-            // Closed when the stream has ended.
-            let permit = shared.room.clone().acquire_many_owned(append.permits()).await.map_err(|_| broken())?;
+            // Closed when the stream has ended: then it is known why.
+            let permit = shared.room.clone().acquire_many_owned(append.permits()).await;
+            let permit = permit.map_err(|_| shared.state.lock().ended.clone().unwrap_or_else(broken))?;
             shared.send(self.request_id, &append, answer, permit);
         }
         self.outcome.await.unwrap_or_else(|_| Err(broken()))
