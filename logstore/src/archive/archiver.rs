@@ -43,8 +43,15 @@ impl Archiver {
     /// The same for the node that a client belongs to.
     pub(crate) fn start_with(log: LocalClient, config: ArchiveConfig) -> Archiver {
         log.set_archive(config.store.clone());
-        let work =
-            Work { log, config, archive: None, probed: false, reported: BTreeMap::new(), metrics: Metrics::new() };
+        let work = Work {
+            log,
+            config,
+            archive: None,
+            probed: false,
+            probes: 0,
+            reported: BTreeMap::new(),
+            metrics: Metrics::new(),
+        };
         Archiver { task: tokio::spawn(work.run()) }
     }
 
@@ -114,6 +121,8 @@ struct Work {
     /// Which archive, once the store was seen to hold it.
     archive: Option<ArchiveId>,
     probed: bool,
+    /// Probes begun.
+    probes: u64,
     /// What was reported as consumer, by this process.
     reported: BTreeMap<BranchId, Lsn>,
     metrics: Metrics,
@@ -197,7 +206,9 @@ impl Work {
     /// Tries conditional PUT once: two nodes that both believe to lead must not both create a piece.
     async fn probe(&mut self) -> Result<(), Trouble> {
         let Some(key) = self.config.probe_key.as_ref().filter(|_| !self.probed) else { return Ok(()) };
-        match self.config.store.probe(key).await {
+        // What an earlier one has left, or what takes effect late, must not be taken for a store that breaks its word.
+        self.probes += 1;
+        match self.config.store.probe(&format!("{key}-{}", self.probes)).await {
             Ok(()) => self.probed = true,
             Err(ProbeError::Dishonest(reason)) => {
                 let reason = format!("the archive's store cannot be used: conditional PUT is not honoured: {reason}");
